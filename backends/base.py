@@ -1,0 +1,393 @@
+"""What a backend promises.
+
+Every backend is a `Backend`. What its technology can do besides is told by the capability protocols
+below: a capability that it lacks is absent, never a method that raises. Ask with
+`isinstance(backend, Limiting)`; `Backend.why_not` says why a verb is missing for one guest.
+
+All methods block and may be called from several threads, at most `max_parallel` at a time besides
+`guests()` and `sample()`, which have a thread of their own. They raise only `InnkeeperError`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Protocol, runtime_checkable
+
+from backends.events import Event
+from backends.metrics import Sample
+from backends.model import Guest, GuestKind, GuestProcess, GuestRef, Image, LimitChanges, Limits, LogLine, Snapshot
+from backends.trace import Recorder, Step, StepRecord
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One line of `inn doctor`."""
+
+    area: str
+    """Group: "kernel", "cgroup", "native", "libvirt", "images", "privileges" …"""
+
+    name: str
+    """What was looked at."""
+
+    ok: bool | None
+    """True works, False does not, None works in part or is only information."""
+
+    found: str
+    """What is there, in few words."""
+
+    why: str = ""
+    """For what does not work: why, and what the user loses by it."""
+
+    mend: str = ""
+    """The command or setting that would mend it; empty if there is none."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A source of guests."""
+
+    name: str
+    """Registry name, lower case: "native", "libvirt"."""
+
+    title: str
+    """For people: "Innkeeper containers", "libvirt qemu:///system"."""
+
+    kinds: frozenset[GuestKind]
+    is_simulated: bool
+    """True if its guests are made up; every view says so."""
+
+    max_parallel: int
+    """How many operations may run at once."""
+
+    def open(self, listener: Listener | None = None) -> None:
+        """Connect. Events of the backend's own (GuestsDirty) go to the listener, from any thread.
+
+        Raises BackendUnavailable with a hint when it cannot. May be called again after close().
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; never raises. Guests go on."""
+        ...
+
+    def guests(self) -> list[Guest]:
+        """Return all guests, whatever their state. Raises BackendUnavailable."""
+        ...
+
+    def sample(self) -> Mapping[GuestRef, Sample]:
+        """Read all live guests in one cheap pass; a guest that goes away meanwhile is left out."""
+        ...
+
+    def inspect(self, ref: GuestRef) -> Mapping[str, Any]:
+        """Return all that is known of a guest, as JSON types. Has `state.exit_code`, `state.oom_kills`."""
+        ...
+
+    def trace(self, ref: GuestRef) -> Sequence[StepRecord]:
+        """Return the steps done to the guest so far, oldest first."""
+        ...
+
+    def why_not(self, verb: str, guest: Guest) -> str | None:
+        """Say in one clause why the verb ("pause", "snapshot", "exec") is impossible for this guest, or None.
+
+        For lasting reasons only (kernel, guest's build), not for the state it happens to be in.
+        """
+        ...
+
+    def check(self) -> Sequence[CheckResult]:
+        """Look at the host for `inn doctor`; works without open() and never raises."""
+        ...
+
+
+@runtime_checkable
+class Lifecycle(Protocol):
+    """Guests can be started and stopped."""
+
+    def start(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Start a created or stopped guest; returns when it runs."""
+        ...
+
+    def stop(self, ref: GuestRef, recorder: Recorder, *, timeout_s: float | None = None) -> None:
+        """Ask it to end (its stop signal, ACPI), then end it by force after the timeout; returns when stopped.
+
+        None: the backend's default (10 s for containers). A VM's default never forces and raises TimedOut.
+        """
+        ...
+
+    def kill(self, ref: GuestRef, recorder: Recorder, *, signal: int = 9) -> None:
+        """Send a signal to the first process; 9 ends a VM by force."""
+        ...
+
+    def restart(self, ref: GuestRef, recorder: Recorder, *, timeout_s: float | None = None) -> None:
+        """Stop and start, or reboot."""
+        ...
+
+
+@runtime_checkable
+class Pausing(Protocol):
+    """Guests can be frozen."""
+
+    def pause(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Freeze it; returns when frozen."""
+        ...
+
+    def resume(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Thaw it."""
+        ...
+
+
+@runtime_checkable
+class Waiting(Protocol):
+    """One can wait for a guest's end."""
+
+    def wait(self, ref: GuestRef, *, timeout_s: float | None = None) -> int | None:
+        """Block until it is not live and return its exit code (None where there is none). Raises TimedOut."""
+        ...
+
+
+@runtime_checkable
+class Renaming(Protocol):
+    """Guests can be renamed."""
+
+    def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Give it another name. Raises AlreadyExists, UsageError."""
+        ...
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """Guests can be removed for good."""
+
+    def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
+        """Remove it and all that belongs to it; a live one only with force."""
+        ...
+
+
+@runtime_checkable
+class Limiting(Protocol):
+    """Limits can be read and changed."""
+
+    def limits(self, ref: GuestRef) -> Limits:
+        """Return the limits in force, read from the source now."""
+        ...
+
+    def set_limits(self, ref: GuestRef, changes: LimitChanges, recorder: Recorder) -> Limits:
+        """Change the named fields, at once if it is live and for later starts; return what is then in force.
+
+        All or nothing: when one fails, those already changed are put back and the error says which failed.
+        """
+        ...
+
+    def limit_fields(self, guest: Guest) -> Mapping[str, str]:
+        """Map each field of Limits to "" if it can be set for this guest, else to the reason why not."""
+        ...
+
+    def limit_warnings(self, guest: Guest, changes: LimitChanges, last: Sample | None) -> Sequence[str]:
+        """Say what would hurt: a memory limit below present use, a quota below what the kernel takes …"""
+        ...
+
+
+@runtime_checkable
+class Snapshotting(Protocol):
+    """Guests have snapshots."""
+
+    def snapshots(self, ref: GuestRef) -> Sequence[Snapshot]:
+        """Return all snapshots, parents before children."""
+        ...
+
+    def snapshot_create(self, ref: GuestRef, name: str, recorder: Recorder) -> Snapshot:
+        """Save the guest's state under a name. Raises AlreadyExists."""
+        ...
+
+    def snapshot_restore(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Take the guest back; what it did since is lost. A live container is stopped and started for it."""
+        ...
+
+    def snapshot_remove(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Remove one; the others stay whole."""
+        ...
+
+
+@runtime_checkable
+class Logging(Protocol):
+    """What guests print is kept."""
+
+    def logs(
+        self, ref: GuestRef, *, follow: bool = False, tail: int | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[LogLine]:
+        """Yield what it printed, oldest first; with follow until it ends or stop() says so (asked every 0.2 s)."""
+        ...
+
+
+@runtime_checkable
+class Processes(Protocol):
+    """One can see a guest's processes from the host."""
+
+    def processes(self, ref: GuestRef) -> Sequence[GuestProcess]:
+        """Return the processes of a live guest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What the user asks of a new container."""
+
+    image: str
+    args: tuple[str, ...] = ()
+    """Program and arguments; empty: the image's own."""
+
+    name: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    env: tuple[str, ...] = ()
+    """"KEY=value" each."""
+
+    cwd: str | None = None
+    user: str | None = None
+    """"uid", "uid:gid" or a name from the image's /etc/passwd."""
+
+    hostname: str | None = None
+    terminal: bool = False
+    stdin: bool = False
+    """Keep standard input open."""
+
+    read_only: bool = False
+    volumes: tuple[str, ...] = ()
+    """"/host:/guest[:ro]" each."""
+
+    network: str = "bridge"
+    """"bridge" or "none"."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    stop_signal: str = "SIGTERM"
+
+
+@runtime_checkable
+class Creating(Protocol):
+    """New containers can be made."""
+
+    def create(self, spec: ContainerSpec, recorder: Recorder) -> Guest:
+        """Make a container, not started. Raises NotFound (image), AlreadyExists (name), UsageError."""
+        ...
+
+    def explain(self, spec: ContainerSpec) -> Sequence[tuple[str, Step]]:
+        """Return (process, step) for all that create and start would do, and do none of it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExecSpec:
+    """What to run in a live guest."""
+
+    args: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    cwd: str | None = None
+    user: str | None = None
+    terminal: bool = False
+    size: tuple[int, int] | None = None
+    """(rows, columns) of the terminal at the start."""
+
+
+class ExecSession(Protocol):
+    """A program that runs in a guest beside its first one."""
+
+    terminal_fd: int | None
+    """Master side of its pseudo-terminal, owned by the session; None if it has none."""
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the program's terminal its size."""
+        ...
+
+    def wait(self) -> int:
+        """Block until it ends and return its exit code."""
+        ...
+
+    def close(self) -> None:
+        """Let go; a program that still runs is sent SIGHUP."""
+        ...
+
+
+@runtime_checkable
+class Executing(Protocol):
+    """Programs can be run inside live guests."""
+
+    def exec(self, ref: GuestRef, spec: ExecSpec, stdio: tuple[int, int, int] | None = None) -> ExecSession:
+        """Start a program; stdio are three descriptors it gets (dup'ed) unless it has a terminal.
+
+        Raises StartFailed with 126 or 127 when the program cannot be executed.
+        """
+        ...
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """One can follow a container's output and feed its input."""
+
+    def attach(self, ref: GuestRef, *, size: tuple[int, int] | None = None) -> AttachSession:
+        """Connect to the standard input and terminal of a live container."""
+        ...
+
+
+class AttachSession(Protocol):
+    """The input side of a live container; output is in its log (Logging.logs with follow)."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to its standard input; blocks while it does not read."""
+        ...
+
+    def close_stdin(self) -> None:
+        """Give it end-of-file."""
+        ...
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its terminal the size."""
+        ...
+
+    def close(self) -> None:
+        """Detach; the container goes on."""
+        ...
+
+
+@runtime_checkable
+class Consoling(Protocol):
+    """Guests have a serial console."""
+
+    def console(self, ref: GuestRef) -> ExecSession:
+        """Open it as a terminal; terminal_fd is read and written raw."""
+        ...
+
+
+@runtime_checkable
+class Images(Protocol):
+    """There is a store of images."""
+
+    def images(self) -> Sequence[Image]:
+        """Return all images."""
+        ...
+
+    def image_import(self, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:
+        """Make an image from a root file system: a folder, a tar (also compressed), or an open tar stream."""
+        ...
+
+    def image_remove(self, name: str, recorder: Recorder) -> None:
+        """Remove an image. Raises Busy if a container uses it."""
+        ...
+
+
+@runtime_checkable
+class Cleaning(Protocol):
+    """What a crash left behind can be swept."""
+
+    def clean(self, recorder: Recorder) -> Sequence[str]:
+        """Remove what belongs to no live guest (cgroups, links, leases, half-made folders); say what, a line each."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """The backend keeps helper processes that can be told to go when nothing needs them."""
+
+    def shutdown(self) -> None:
+        """End helpers (the spawner); guests go on."""
+        ...

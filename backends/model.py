@@ -1,0 +1,236 @@
+"""What every layer agrees that a guest is.
+
+Frozen values only: they cross threads, processes and layers. Standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+
+class GuestKind(StrEnum):
+    """What sort of guest it is. The values are part of the JSON output."""
+
+    CONTAINER = "container"
+    VM = "vm"
+
+
+class GuestState(StrEnum):
+    """The life of a guest, in the words of the OCI runtime specification where it has them.
+
+    ::
+
+        creating → created → running ⇄ paused
+                                ↓        ↓
+                              stopping → stopped → (start) running
+        lost: its keeper died and left processes behind; clean, start, kill or remove mends it
+    """
+
+    CREATING = "creating"
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_live(self) -> bool:
+        """True while the guest has processes or a virtual CPU of its own."""
+        return self in _LIVE
+
+
+_LIVE = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class GuestRef:
+    """The name of a guest inside the program; stable while the guest exists, also over a rename."""
+
+    backend: str
+    """The registry name of its backend: "native", "libvirt", …"""
+
+    id: str
+    """The backend's own lasting identifier (container id, domain UUID)."""
+
+    def __str__(self) -> str:
+        return f"{self.backend}/{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIo:
+    """Limits of one block device; None is unlimited."""
+
+    device: str
+    """Host device path (/dev/vda) for a container, target name (vda) for a VM."""
+
+    read_bytes_per_s: int | None = None
+    write_bytes_per_s: int | None = None
+    read_ops_per_s: int | None = None
+    write_ops_per_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a guest may use. None is "no limit" in every field."""
+
+    cpus: float | None = None
+    """CPU quota in cores: 0.5 is half of one core (cpu.max, cpu.cfs_quota_us, vcpu_quota)."""
+
+    cpu_weight: int | None = None
+    """Share under contention, 1 to 10000, kernel default 100 (cpu.weight). None: the default."""
+
+    cpuset: str | None = None
+    """CPUs it may run on, as a kernel list: "0-1,3" (cpuset.cpus)."""
+
+    memory_bytes: int | None = None
+    """Hard limit; above it the OOM killer acts (memory.max). For a VM the balloon target."""
+
+    memory_high_bytes: int | None = None
+    """Throttling limit; above it tasks are slowed and memory reclaimed (memory.high)."""
+
+    swap_bytes: int | None = None
+    """Swap on top of memory, not the sum (memory.swap.max)."""
+
+    pids: int | None = None
+    """Number of tasks (pids.max)."""
+
+    io_read_bytes_per_s: int | None = None
+    """On each of the guest's default devices (io.max rbps)."""
+
+    io_write_bytes_per_s: int | None = None
+    io_read_ops_per_s: int | None = None
+    io_write_ops_per_s: int | None = None
+
+    net_rx_bytes_per_s: int | None = None
+    """What the guest receives, over each interface."""
+
+    net_tx_bytes_per_s: int | None = None
+    """What the guest sends, over each interface."""
+
+    io_devices: tuple[DeviceIo, ...] = ()
+    """Limits of named devices; they win over the four above."""
+
+    def with_changes(self, changes: LimitChanges) -> Limits:
+        """Return these limits with the named fields replaced; None lifts a limit."""
+        return replace(self, **changes)
+
+
+LimitChanges = Mapping[str, Any]
+"""Field names of Limits to their new value; None lifts the limit. Absent fields stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """One container or VM as its backend last saw it."""
+
+    ref: GuestRef
+    name: str
+    """What the user calls it. Other people's text: clean it before it reaches a terminal."""
+
+    kind: GuestKind
+    state: GuestState
+    image: str | None = None
+    """Image of a container, machine or boot source of a VM; None where unknown."""
+
+    created_s: float | None = None
+    """Seconds since the epoch; None where the backend does not know."""
+
+    started_s: float | None = None
+    """Seconds since the epoch of the last start; None if it never ran or is unknown."""
+
+    limits: Limits = field(default_factory=Limits)
+    pid: int | None = None
+    """First process on the host (init of a container, QEMU of a VM); None if not live."""
+
+    cpu_count: int | None = None
+    """Virtual CPUs of a VM; None for a container."""
+
+    memory_total_bytes: int | None = None
+    """Memory a VM was built with; None for a container."""
+
+    exit_code: int | None = None
+    """Of the last run: 0-255, 128+n for signal n; None while it runs or where unknown."""
+
+    oom_kills: int | None = None
+    """Processes that the OOM killer took in this or the last run; None where unknown."""
+
+    note: str = ""
+    """One short line that explains the state ("killed by SIGKILL", "supervisor died"); may be empty."""
+
+    addresses: tuple[str, ...] = ()
+    """IP addresses known to the backend."""
+
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One saved state of a guest."""
+
+    name: str
+    created_s: float
+    parent: str | None = None
+    """Name of the snapshot it descends from; None at the root of the tree."""
+
+    is_current: bool = False
+    """True for the one that the guest's present state descends from."""
+
+    size_bytes: int | None = None
+    with_memory: bool = False
+    """True if it holds the memory of a running guest too."""
+
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Something a container can be made from."""
+
+    name: str
+    id: str
+    created_s: float | None = None
+    size_bytes: int | None = None
+    layers: int = 1
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestProcess:
+    """One process of a guest as the host sees it."""
+
+    pid: int
+    """On the host."""
+
+    guest_pid: int | None
+    """In the guest's own pid namespace; None where unknown."""
+
+    user: str
+    command: str
+    """Other people's text."""
+
+    state: str
+    """One letter as in ps: R, S, D, T, Z, I."""
+
+    cpu_time_s: float
+    rss_bytes: int
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A piece of what a guest printed."""
+
+    time_s: float
+    """Seconds since the epoch."""
+
+    stream: str
+    """"stdout", "stderr" or "console"."""
+
+    data: bytes
+    """Raw bytes as the guest wrote them, with the newline if it wrote one. Never print unfiltered."""
