@@ -1,0 +1,1 @@
+"""All lanes of tests; `./run-tests` runs them."""

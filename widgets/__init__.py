@@ -1,0 +1,1 @@
+"""Reusable Textual widgets for guests and their figures; they show data and never fetch it."""
