@@ -1,0 +1,1 @@
+"""What the command line and the screen share: threads, sampling, operations, commands. Knows neither of them."""

@@ -1,0 +1,165 @@
+"""All that a user can do to guests, images and the host, declared once."""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from app.core.command import Argument, Command
+from app.core.units import parse_duration
+from backends import base
+from backends.errors import UsageError
+from backends.model import Guest, GuestRef, GuestState, Image, Limits, Snapshot
+from backends.trace import Recorder
+
+__all__ = ["COMMANDS", "Argument", "Command", "parse_signal"]
+
+CREATED, RUNNING, PAUSED = GuestState.CREATED, GuestState.RUNNING, GuestState.PAUSED
+STOPPING, STOPPED, LOST = GuestState.STOPPING, GuestState.STOPPED, GuestState.LOST
+
+
+def parse_signal(text: str) -> int:
+    """Return a signal's number from "9", "KILL", "SIGKILL" or "RTMIN+3". Raises UsageError."""
+    name = text.strip().upper().removeprefix("SIG")
+    if name.isascii() and name.isdigit() and 0 < int(name) <= signals.SIGRTMAX:
+        return int(name)
+    if f"SIG{name}" in signals.Signals.__members__:
+        return int(signals.Signals[f"SIG{name}"])
+    real_time = re.fullmatch(r"RT(MIN\+|MAX-)([0-9]{1,2})", name)
+    if real_time is not None:
+        offset = int(real_time[2])
+        number = signals.SIGRTMIN + offset if real_time[1] == "MIN+" else signals.SIGRTMAX - offset
+        if signals.SIGRTMIN <= number <= signals.SIGRTMAX:
+            return int(number)
+    raise UsageError(f"{text!r} is no signal: expected a name or number, such as TERM or 15")
+
+
+def _start(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder) -> None:
+    backend.start(ref, recorder)
+
+
+def _stop(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
+    backend.stop(ref, recorder, timeout_s=timeout_s)
+
+
+def _kill(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, signal: int | str) -> None:
+    backend.kill(ref, recorder, signal=parse_signal(str(int(signal) if isinstance(signal, int) else signal)))
+
+
+def _restart(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
+    backend.restart(ref, recorder, timeout_s=timeout_s)
+
+
+def _pause(backend: base.Pausing, ref: GuestRef, recorder: Recorder) -> None:
+    backend.pause(ref, recorder)
+
+
+def _resume(backend: base.Pausing, ref: GuestRef, recorder: Recorder) -> None:
+    backend.resume(ref, recorder)
+
+
+def _rename(backend: base.Renaming, ref: GuestRef, recorder: Recorder, name: str) -> None:
+    backend.rename(ref, name, recorder)
+
+
+def _remove(backend: base.Removing, ref: GuestRef, recorder: Recorder, force: bool) -> None:
+    backend.remove(ref, recorder, force=force)
+
+
+def _limit(backend: base.Limiting, ref: GuestRef, recorder: Recorder, **changes: object) -> Limits:
+    if not changes:
+        raise UsageError("limit: which limit is to be changed?")
+    return backend.set_limits(ref, changes, recorder)
+
+
+def _snapshot_create(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> Snapshot:
+    return backend.snapshot_create(ref, name, recorder)
+
+
+def _snapshot_restore(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
+    backend.snapshot_restore(ref, name, recorder)
+
+
+def _snapshot_remove(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
+    backend.snapshot_remove(ref, name, recorder)
+
+
+def _create(backend: base.Creating, recorder: Recorder, spec: base.ContainerSpec) -> Guest:
+    return backend.create(spec, recorder)
+
+
+def _image_import(backend: base.Images, recorder: Recorder, name: str, source: str | BinaryIO) -> Image:
+    return backend.image_import(name, source, recorder)
+
+
+def _image_remove(backend: base.Images, recorder: Recorder, name: str) -> None:
+    backend.image_remove(name, recorder)
+
+
+def _clean(backend: base.Cleaning, recorder: Recorder) -> Sequence[str]:
+    return backend.clean(recorder)
+
+
+def _spec(text: str) -> base.ContainerSpec:
+    image, *args = text.split()
+    return base.ContainerSpec(image, tuple(args))
+
+
+def _yes(text: str) -> bool:
+    return text.strip().lower() in ("1", "yes", "true", "on")
+
+
+_TIMEOUT = Argument("timeout_s", parse_duration, "Time it has to end before it is made to.", option="--timeout")
+_FORCE = Argument("force", _yes, "Stop it first if it is live.", default=False, option="--force")
+_SIGNAL = Argument("signal", parse_signal, "Signal by name or number.", default=9, option="--signal")
+_NEW_NAME = Argument("name", str, "The new name.", required=True)
+_SNAPSHOT = Argument("name", str, "Name of the snapshot.", required=True)
+_IMAGE = Argument("name", str, "Name of the image.", required=True)
+_SOURCE = Argument("source", str, "Folder or tar archive with a root file system.", required=True)
+_SPEC = Argument("spec", _spec, "Image, then program and arguments.", required=True)
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        Command("guest.start", "start", "Start", "Start a guest that is not running.", "s", base.Lifecycle, _start,
+                states=frozenset({CREATED, STOPPED, LOST})),
+        Command("guest.stop", "stop", "Stop", "Ask a guest to end, and end a container by force after a time.", "S",
+                base.Lifecycle, _stop, states=frozenset({RUNNING, PAUSED}), arguments=(_TIMEOUT,)),
+        Command("guest.kill", "kill", "Kill", "Send a signal to a guest; without one it ends at once, by force.", "X",
+                base.Lifecycle, _kill, destructive=True,
+                states=frozenset({RUNNING, PAUSED, STOPPING, LOST}), arguments=(_SIGNAL,)),
+        Command("guest.restart", "restart", "Restart", "Stop a guest and start it again.", "r", base.Lifecycle,
+                _restart, destructive=True, states=frozenset({CREATED, RUNNING, PAUSED, STOPPED}), arguments=(_TIMEOUT,)),
+        Command("guest.pause", "pause", "Pause", "Freeze all processes of a guest.", "p", base.Pausing, _pause,
+                states=frozenset({RUNNING})),
+        Command("guest.resume", "resume", "Resume", "Let a paused guest go on.", "p", base.Pausing, _resume,
+                states=frozenset({PAUSED})),
+        Command("guest.rename", "rename", "Rename", "Give a guest another name.", "", base.Renaming, _rename,
+                arguments=(_NEW_NAME,)),
+        Command("guest.remove", "rm", "Remove", "Remove a guest and all that belongs to it, for good.", "D,delete",
+                base.Removing, _remove, destructive=True, arguments=(_FORCE,)),
+        Command("guest.limit", "limit", "Limits", "Change what a guest may use, at once.", "L", base.Limiting, _limit,
+                takes_limits=True),
+        Command("limit.undo", "undo", "Undo limit", "Take back the last change of a limit.", "u", base.Limiting, _limit,
+                takes_limits=True),
+        Command("limit.redo", "redo", "Redo limit", "Make a change of a limit again that was taken back.", "ctrl+r",
+                base.Limiting, _limit, takes_limits=True),
+        Command("snapshot.create", "snapshot create", "Snapshot", "Save the present state of a guest under a name.",
+                "n", base.Snapshotting, _snapshot_create, arguments=(_SNAPSHOT,)),
+        Command("snapshot.restore", "snapshot restore", "Restore",
+                "Take a guest back to a snapshot; what it did since is lost.", "", base.Snapshotting,
+                _snapshot_restore, destructive=True, arguments=(_SNAPSHOT,)),
+        Command("snapshot.remove", "snapshot rm", "Remove snapshot", "Remove a snapshot; the others stay whole.", "",
+                base.Snapshotting, _snapshot_remove, destructive=True, arguments=(_SNAPSHOT,)),
+        Command("guest.create", "create", "Create", "Make a container from an image.", "", base.Creating, _create,
+                arguments=(_SPEC,), needs_guest=False),
+        Command("image.import", "image import", "Import image", "Make an image from a root file system.", "",
+                base.Images, _image_import, arguments=(_IMAGE, _SOURCE), needs_guest=False),
+        Command("image.remove", "image rm", "Remove image", "Remove an image that no container uses.", "", base.Images,
+                _image_remove, destructive=True, arguments=(_IMAGE,), needs_guest=False),
+        Command("host.clean", "clean", "Clean", "Sweep what a crash left behind; live guests are left alone.", "",
+                base.Cleaning, _clean, needs_guest=False),
+    )
+}
