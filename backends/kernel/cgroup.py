@@ -1,0 +1,421 @@
+"""Control groups: one interface over v2, v1 and hybrid hosts.
+
+::
+
+    host = detect()
+    group = host.group("innkeeper/4f3a")
+    recorder.run_all([*group.create_steps(), *group.limit_steps(Limits(cpus=0.5))])
+    group.enter(pid)
+    reader = group.reader(); reader.read(time.monotonic())
+    group.kill(); group.remove()
+
+Sources: the kernel's Documentation/admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/*.rst. On a hybrid
+host a group is made in each v1 hierarchy for the limits, and in the v2 one for what only that has: pressure
+per group, cgroup.kill and cgroup.freeze, none of which needs a controller.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from types import ModuleType
+from typing import Literal
+
+from backends.errors import KernelRefused, TimedOut, Unsupported, UsageError
+from backends.kernel import cgroup1, cgroup2, cgroup_values
+from backends.kernel.cgroup_file import GuestVanished, parse_keyed, read_text, write_text
+from backends.kernel.cgroup_hierarchy import Hierarchy, mounted, parse_proc_cgroup, path_in
+from backends.kernel.cgroup_reader import CgroupReader, files_of, raise_file_limit
+from backends.kernel.cgroup_steps import (
+    AttachProcess,
+    HandDown,
+    MakeCgroup,
+    WriteFile,
+    remove_directory,
+    sub_groups,
+)
+from backends.kernel.cgroup_support import FIELDS_OF, caveats, reasons
+from backends.model import Limits
+from backends.trace import Step
+
+__all__ = [
+    "AttachProcess",
+    "Cgroup",
+    "CgroupHost",
+    "CgroupReader",
+    "GuestVanished",
+    "HandDown",
+    "MakeCgroup",
+    "WriteFile",
+    "detect",
+    "raise_file_limit",
+]
+
+_DIALECTS: dict[int, ModuleType] = {1: cgroup1, 2: cgroup2}
+Mode = Literal["v2", "hybrid", "v1"]
+
+
+def detect(mountinfo: str | None = None) -> CgroupHost:
+    """Return what this process's mount table says of cgroups. Raises Unsupported if there are none."""
+    if mountinfo is None:
+        mountinfo = read_text("/proc/self/mountinfo") or ""
+    hierarchies = mounted(mountinfo)
+    if not hierarchies:
+        raise Unsupported("this system has no control groups mounted", hint="mount -t cgroup2 none /sys/fs/cgroup")
+    return CgroupHost(hierarchies)
+
+
+class CgroupHost:
+    """The cgroup hierarchies of this host."""
+
+    mode: Mode
+    """v2 alone, v1 alone, or hybrid: both."""
+
+    controllers: frozenset[str]
+    """Those that can be used here, each in the one hierarchy it is bound to; v1's blkio is named so."""
+
+    def __init__(self, hierarchies: tuple[Hierarchy, ...]) -> None:
+        self.hierarchies = hierarchies
+        self.unified = next((h for h in hierarchies if h.version == 2), None)
+        has_v1 = any(h.version == 1 and not _is_named(h) for h in hierarchies)
+        self.mode = "v1" if self.unified is None else "hybrid" if has_v1 else "v2"
+        self.controllers = frozenset().union(*(h.controllers for h in hierarchies))
+
+    def hierarchy(self, controller: str) -> Hierarchy | None:
+        """Return where a controller lives ("io" is v1's blkio too); None if this host has it nowhere."""
+        names = {controller, "blkio"} if controller == "io" else {controller}
+        return next((h for h in self.hierarchies if h.controllers & names), None)
+
+    def group(self, path: str) -> Cgroup:
+        """Return the group of that name below the top of every hierarchy, whether it exists or not."""
+        parts = path.strip("/").split("/")
+        if path.startswith("/") or any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise UsageError(f"{path!r} is no name for a control group")
+        clean = "/".join(parts)
+        return Cgroup(self, clean, {h.mount: h.directory(clean) for h in self.hierarchies})
+
+    def group_of(self, pid: int, *, adjust: Callable[[str], str] = lambda path: path) -> Cgroup:
+        """Return the group a process is in, which may have another path in each hierarchy.
+
+        `adjust` maps each path to the one wanted, for example to the group above of one that libvirt splits.
+        Raises GuestVanished if there is no such process.
+        """
+        text = read_text(f"/proc/{pid}/cgroup")
+        if text is None:
+            raise GuestVanished(f"cannot find the group of process {pid}: it has gone")
+        groups = parse_proc_cgroup(text)
+        directories, shown = {}, ""
+        for h in self.hierarchies:
+            path = path_in(h, groups)
+            if path is not None:
+                relative = adjust(h.relative(path)).strip("/")
+                directories[h.mount] = h.directory(relative)
+                shown = max(shown, relative, key=len)
+        return Cgroup(self, shown, directories)
+
+    def reasons(self) -> Mapping[str, str]:
+        """Map each field of Limits to "" if it can be set here, else to why not."""
+        return reasons(self.hierarchy)
+
+    def caveats(self) -> Mapping[str, str]:
+        """Map fields of Limits that can be set, but do less here than one would think, to a sentence on it."""
+        return caveats(self.hierarchy)
+
+
+def _is_named(hierarchy: Hierarchy) -> bool:
+    return all(name.startswith("name=") for name in hierarchy.controllers)
+
+
+class Cgroup:
+    """One guest's control group: a folder in each hierarchy, handled as one thing."""
+
+    def __init__(self, host: CgroupHost, path: str, directories: Mapping[str, str]) -> None:
+        self.host = host
+        self.path = path
+        """Its name below the tops of the hierarchies."""
+
+        self.directories = dict(directories)
+        """Mount point of a hierarchy → the group's folder in it."""
+
+    def __repr__(self) -> str:
+        return f"Cgroup({self.path!r})"
+
+    # ── where things are ────────────────────────────────────────────────────────────────────────────
+
+    def directory(self, controller: str) -> str | None:
+        """Return the folder that holds a controller's files ("memory", "io", "devices" …); None if nowhere."""
+        hierarchy = self.host.hierarchy(controller)
+        return None if hierarchy is None else self.directories.get(hierarchy.mount)
+
+    @property
+    def unified(self) -> str | None:
+        """Its folder in the v2 hierarchy; None on a v1 host."""
+        return self.directories.get(self.host.unified.mount) if self.host.unified else None
+
+    def _seats(self, *controllers: str) -> dict[str, tuple[int, str]]:
+        """Map controllers that this host has to (version, folder)."""
+        seats = {}
+        for name in controllers:
+            hierarchy = self.host.hierarchy(name)
+            if hierarchy is not None and hierarchy.mount in self.directories:
+                seats[name] = (hierarchy.version, self.directories[hierarchy.mount])
+        return seats
+
+    def exists(self) -> bool:
+        """True if it is there in at least one hierarchy."""
+        return any(os.path.isdir(directory) for directory in self.directories.values())
+
+    # ── making, entering, removing ──────────────────────────────────────────────────────────────────
+
+    def create_steps(self) -> list[Step]:
+        """Return the steps that make it in every hierarchy; their undo() removes what they made.
+
+        v2 (cgroup-v2.rst, "Top-down Constraint"): each group above must hand the controllers down first.
+        v1 cpuset (cpusets.rst): CPUs and memory nodes are copied down, else no process may enter.
+        """
+        steps: list[Step] = []
+        for h in self.host.hierarchies:
+            directory = self.directories.get(h.mount)
+            if directory is None or directory == h.mount:
+                continue
+            if h.version == 2 and h.used_v2:
+                steps += _v2_create_steps(h, directory)
+            else:
+                steps.append(MakeCgroup(directory, h.mount, is_v1_cpuset=h.version == 1 and "cpuset" in h.controllers))
+        return steps
+
+    def enter(self, pid: int) -> None:
+        """Put a process (0: this one) into it in all hierarchies. Raises ProcessLookupError, KernelRefused."""
+        for step in self.enter_steps(pid):
+            step.run()
+
+    def enter_steps(self, pid: int) -> list[Step]:
+        """Return the steps of enter(), one a hierarchy."""
+        return [AttachProcess(directory, pid) for directory in self.directories.values()]
+
+    def remove(self, timeout_s: float = 5.0) -> None:
+        """Remove it and the groups below it from every hierarchy; no error if it is gone.
+
+        Raises KernelRefused (EBUSY) while processes are in it.
+        """
+        if any(directory == mount for mount, directory in self.directories.items()):
+            raise UsageError("the top group of a hierarchy cannot be removed")
+        for directory in self.directories.values():
+            remove_directory(directory, timeout_s=timeout_s)
+
+    def remove_if_unused(self) -> bool:
+        """Remove it where it has neither processes nor groups below; True if nothing of it is left."""
+        for directory in self.directories.values():
+            with suppress(OSError):
+                os.rmdir(directory)
+        return not self.exists()
+
+    # ── processes ───────────────────────────────────────────────────────────────────────────────────
+
+    def procs(self) -> list[int]:
+        """Return its processes, those of groups below too, smallest pid first.
+
+        Pids are as this process sees them; one from another pid namespace shows as 0 and is left out.
+        """
+        return sorted(set(_procs_below(self._main_directory())))
+
+    def is_populated(self) -> bool:
+        """True if a live process is in it or below it."""
+        if self.unified is not None:
+            events = parse_keyed(read_text(f"{self.unified}/cgroup.events"))
+            if events.get("populated") == "1":
+                return True
+        return any(_has_procs(directory) for directory in self.directories.values())
+
+    def _main_directory(self) -> str:
+        return self.unified or self.directory("freezer") or self.directory("pids") or next(
+            iter(self.directories.values())
+        )
+
+    def kill(self, timeout_s: float = 5.0) -> None:
+        """Kill every process in it and wait until it is empty, also if it is frozen. Raises TimedOut.
+
+        cgroup.kill (cgroup-v2.rst, Linux 5.14) is one act that no fork escapes. Without it the group is
+        frozen, each process sent SIGKILL, thawed, and so on until none is left. A v1 frozen task dies only
+        once it is thawed (freezer-subsystem.rst).
+        """
+        deadline, pause_s = time.monotonic() + timeout_s, 0.001
+        while True:
+            self._kill_once()
+            if not self.is_populated():
+                return
+            if time.monotonic() > deadline:
+                left = ", ".join(map(str, self.procs()[:5]))
+                raise TimedOut(f"processes of {self.path} do not end within {timeout_s:g} s of SIGKILL: {left}")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.05)
+
+    def _kill_once(self) -> None:
+        if not (self.unified and _try_write(f"{self.unified}/cgroup.kill", "1")):
+            self._set_v1_freezer("FROZEN")
+        for pid in self._all_procs():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._set_v1_freezer("THAWED")
+        if self.unified:
+            _try_write(f"{self.unified}/cgroup.freeze", "0")
+
+    def _all_procs(self) -> set[int]:
+        return {pid for directory in self.directories.values() for pid in _procs_below(directory)}
+
+    # ── freezing ────────────────────────────────────────────────────────────────────────────────────
+
+    def freeze(self, timeout_s: float = 5.0) -> None:
+        """Stop every task in it; returns when all are stopped. Raises TimedOut, and thaws again then.
+
+        cgroup.freeze in v2 (Linux 5.2), freezer.state in v1 (freezer-subsystem.rst).
+        """
+        self._set_frozen(True)
+        if not _wait(self.is_frozen, timeout_s, self._again_if_v1):
+            with suppress(GuestVanished):
+                self._set_frozen(False)
+            raise TimedOut(f"{self.path} did not freeze within {timeout_s:g} s: a task waits in the kernel")
+
+    def thaw(self, timeout_s: float = 5.0) -> None:
+        """Let them go on; returns when they do."""
+        self._set_frozen(False)
+        if not _wait(lambda: not self.is_frozen(), timeout_s):
+            raise TimedOut(f"{self.path} did not thaw within {timeout_s:g} s: a group above it is frozen")
+
+    def is_frozen(self) -> bool:
+        """True if all its tasks are stopped."""
+        if self.unified and parse_keyed(read_text(f"{self.unified}/cgroup.events")).get("frozen") == "1":
+            return True
+        directory = self._v1_freezer()
+        return directory is not None and read_text(f"{directory}/freezer.state") == "FROZEN"
+
+    def _set_frozen(self, frozen: bool) -> None:
+        if not self.exists():
+            raise GuestVanished(f"cannot freeze or thaw {self.path}: the group is gone")
+        v2_file = f"{self.unified}/cgroup.freeze" if self.unified else ""
+        if v2_file and os.path.exists(v2_file):
+            write_text(v2_file, "1" if frozen else "0")
+            if not frozen:
+                self._set_v1_freezer("THAWED")
+        elif self._v1_freezer() is None:
+            raise Unsupported("this kernel has no cgroup freezer", hint="it is in Linux 5.2 and later with cgroup v2")
+        else:
+            write_text(f"{self._v1_freezer()}/freezer.state", "FROZEN" if frozen else "THAWED")
+
+    def _again_if_v1(self) -> None:
+        # A v1 freeze can hang half-way (FREEZING) on a task that was waking up; writing again goes on with it.
+        directory = self._v1_freezer()
+        if directory is not None and read_text(f"{directory}/freezer.state") == "FREEZING":
+            self._set_v1_freezer("FROZEN")
+
+    def _v1_freezer(self) -> str | None:
+        return self.directory("freezer")
+
+    def _set_v1_freezer(self, state: str) -> None:
+        directory = self._v1_freezer()
+        if directory is not None:
+            _try_write(f"{directory}/freezer.state", state)
+
+    # ── limits and counters ─────────────────────────────────────────────────────────────────────────
+
+    def limit_steps(self, wanted: Limits, current: Limits | None = None) -> list[Step]:
+        """Return the writes that turn the current limits into the wanted ones, in an order the kernel takes.
+
+        Current limits are read from the kernel if not given; a group not made yet has none. Network fields
+        are not a cgroup's and are passed over. Raises UsageError for values no kernel takes, Unsupported for
+        fields this host cannot limit. Each step's undo() writes back the old text.
+        """
+        if current is None:
+            current = self.limits() if self.exists() else Limits()
+        self._check(wanted, current)
+        steps: list[Step] = []
+        for name, (version, directory) in self._seats("cpu", "cpuset", "memory", "pids").items():
+            steps += getattr(_DIALECTS[version], f"{name}_steps")(directory, wanted, current)
+        for version, directory in self._seats("io").values():
+            tables = cgroup_values.io_table(wanted), cgroup_values.io_table(current)
+            steps += _DIALECTS[version].io_steps(directory, *tables)
+        return steps
+
+    def _check(self, wanted: Limits, current: Limits) -> None:
+        cpus = cgroup_values.parse_cpu_list(read_text("/sys/devices/system/cpu/online") or "")
+        cgroup_values.check(wanted, cpus)
+        why = self.host.reasons()
+        for controller, names in FIELDS_OF.items():
+            for name in names if controller != "net" else ():
+                new = getattr(wanted, name)
+                if new != getattr(current, name) and new not in (None, ()) and why[name]:
+                    raise Unsupported(f"{name} cannot be limited here: {why[name]}")
+
+    def limits(self) -> Limits:
+        """Return the limits as the kernel has them now; without network. Raises GuestVanished."""
+        if not self.exists():
+            raise GuestVanished(f"cannot read limits of {self.path}: the group is gone")
+        found = Limits()
+        for name, (version, directory) in self._seats("cpu", "cpuset", "memory", "pids").items():
+            found = replace(found, **getattr(_DIALECTS[version], f"read_{name}")(directory))
+        for version, directory in self._seats("io").values():
+            table = _DIALECTS[version].read_io(directory)
+            found = cgroup_values.merge_io(found, cgroup_values.io_limits(table))
+        return found
+
+    def reader(self) -> CgroupReader:
+        """Return a reader of its counters; the caller closes it. Raises GuestVanished."""
+        seats = self._seats("cpuacct", "cpu", "memory", "io", "pids")
+        return CgroupReader(self.path, files_of(seats, self.unified))
+
+
+def _v2_create_steps(hierarchy: Hierarchy, directory: str) -> list[Step]:
+    """Top-down: hand down, make, hand down, make; the leaf hands nothing down, it holds processes."""
+    steps: list[Step] = []
+    level = hierarchy.mount
+    for name in os.path.relpath(directory, hierarchy.mount).split("/"):
+        steps.append(HandDown(level, hierarchy.used_v2))
+        level = os.path.join(level, name)
+        steps.append(MakeCgroup(level, hierarchy.mount))
+    return steps
+
+
+def _procs_below(directory: str) -> list[int]:
+    found = []
+    for folder in sub_groups(directory):
+        for line in (_read_procs(folder) or "").split():
+            if line != "0":
+                found.append(int(line))
+    return found
+
+
+def _read_procs(folder: str) -> str | None:
+    try:
+        return read_text(f"{folder}/cgroup.procs")
+    except KernelRefused as error:
+        if error.errno == errno.EOPNOTSUPP:  # a threaded group: its processes show in the group above
+            return None
+        raise
+
+
+def _has_procs(directory: str) -> bool:
+    return any(_read_procs(folder) for folder in sub_groups(directory))
+
+
+def _try_write(path: str, text: str) -> bool:
+    try:
+        write_text(path, text)
+    except (GuestVanished, KernelRefused):
+        return False
+    return True
+
+
+def _wait(condition: Callable[[], bool], timeout_s: float, nudge: Callable[[], None] = lambda: None) -> bool:
+    deadline, pause_s = time.monotonic() + timeout_s, 0.0005
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.02)
+        nudge()
+    return True
