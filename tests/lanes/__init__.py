@@ -1,0 +1,1 @@
+"""What `./run-tests` runs: the lanes, what each needs, and the guard that nothing is left behind."""

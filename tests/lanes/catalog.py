@@ -1,0 +1,68 @@
+"""All lanes, in the order in which they run: what fails soonest comes first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from tests.lanes.lane import ROOT, Lane
+from tests.lanes.lint import run_lint
+from tests.lanes.process import run_pytest
+from tests.lanes.user_mode import run_under_user_mode_linux
+
+KERNEL = ("tests/kernel", "tests/native")
+
+
+def _root_needed() -> str:
+    return "" if os.geteuid() == 0 else "root (real containers, cgroups and mounts)"
+
+
+def _user_mode_linux_needed() -> str:
+    return "" if shutil.which("linux.uml") else "the Debian package user-mode-linux"
+
+
+def _libvirt_needed() -> str:
+    lacks = [name for name in ("libvirtd", "qemu-img") if not shutil.which(name, path=_PATH)]
+    return f"libvirt and QEMU ({' and '.join(lacks)} not found)" if lacks else ""
+
+
+def _tmux_needed() -> str:
+    return "" if shutil.which("tmux") else "the Debian package tmux"
+
+
+_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+_SPECIAL = (
+    Lane("cli", "command line", run_pytest, ("tests/cli",), limit_s=420),
+    Lane("tui", "screen, under Pilot", run_pytest, ("tests/tui",), limit_s=420),
+    Lane("kernel", "real containers on this machine's kernel", run_pytest, KERNEL, _root_needed, limit_s=600),
+    Lane(
+        "kernel-v2",
+        "the same under cgroup v2, in user-mode Linux",
+        run_under_user_mode_linux,
+        KERNEL,
+        _user_mode_linux_needed,
+        limit_s=900,
+    ),
+    Lane(
+        "libvirt", "virtual machines of a real libvirtd", run_pytest, ("tests/libvirt",), _libvirt_needed, limit_s=600
+    ),
+    Lane("tmux", "the real program in a real terminal", run_pytest, ("tests/tmux",), _tmux_needed, limit_s=420),
+)
+
+
+def _rest() -> tuple[str, ...]:
+    """Return every folder of tests that no other lane has, so that none is forgotten."""
+    taken = {path for lane in _SPECIAL for path in lane.paths}
+    folders = sorted(entry for entry in (ROOT / "tests").iterdir() if entry.is_dir())
+    names = [f"tests/{folder.name}" for folder in folders if any(folder.rglob("test_*.py"))]
+    return tuple(name for name in names if name not in taken)
+
+
+def lanes() -> list[Lane]:
+    """Return all lanes."""
+    return [
+        Lane("lint", "style, types, layers", run_lint, limit_s=300),
+        Lane("unit", "units, contract of all backends, architecture", run_pytest, _rest(), limit_s=420),
+        *_SPECIAL,
+    ]
