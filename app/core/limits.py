@@ -58,7 +58,7 @@ class LimitField:
         try:
             value = _PARSERS[self.unit](text)
         except UsageError as error:
-            raise UsageError(f"{self.option}: {error.message}; {LIFT} lifts the limit") from None
+            raise UsageError(f"{self.option}: {error.message}; or {LIFT!r}") from None
         if self.minimum is not None and value < self.minimum:
             raise UsageError(f"{self.option}: {text} is too small: at least {self.format(self.minimum)}")
         if self.maximum is not None and value > self.maximum:
