@@ -261,6 +261,11 @@ class ContainerSpec:
 
     labels: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = "SIGTERM"
+    size: tuple[int, int] | None = None
+    """(rows, columns) of its terminal at the start; None: the backend's default."""
+
+    auto_remove: bool = False
+    """Remove it when it has ended; its keeper does so, with nobody looking. wait() still gets the exit code."""
 
 
 @runtime_checkable
@@ -390,4 +395,20 @@ class Closing(Protocol):
 
     def shutdown(self) -> None:
         """End helpers (the spawner); guests go on."""
+        ...
+
+
+@runtime_checkable
+class Demonstrating(Protocol):
+    """The backend can show itself: guests with moving figures that are made and removed as a whole.
+
+    All demo guests are labelled `innkeeper.demo` or, where there are no labels, named `demo-…`.
+    """
+
+    def demo_create(self, say: Callable[[str], None]) -> Sequence[GuestRef]:
+        """Make and start the demo guests; those that are there already are kept. Say each thing that is done."""
+        ...
+
+    def demo_remove(self, say: Callable[[str], None]) -> None:
+        """Remove all that demo_create made, here or in an earlier run, helpers and images included."""
         ...
