@@ -9,6 +9,7 @@ from tests.lanes.lane import ROOT, Lane
 from tests.lanes.lint import run_lint
 from tests.lanes.process import run_pytest
 from tests.lanes.user_mode import run_under_user_mode_linux
+from tests.tools import uml
 
 KERNEL = ("tests/kernel", "tests/native")
 
@@ -18,7 +19,7 @@ def _root_needed() -> str:
 
 
 def _user_mode_linux_needed() -> str:
-    return "" if shutil.which("linux.uml") else "the Debian package user-mode-linux"
+    return uml.why_not()
 
 
 def _libvirt_needed() -> str:
