@@ -1,10 +1,10 @@
 """Run a command under a Linux of its own: user-mode-linux, a kernel that is a process.
 
-    python tests/tools/uml.py [--cgroup v2|v1|hybrid] [--timeout S] [--memory SIZE] [--writable DIR] -- COMMAND…
+    python tests/tools/uml.py [--cgroup v2|v1|hybrid] [--timeout S] [--memory SIZE] [--fetch FILE] -- COMMAND…
 
 Debian's package user-mode-linux brings Linux 6.1 for this. The command sees this machine's files read-only
 (hostfs), with tmpfs on /tmp, /run and the like, and cgroups mounted as asked, whatever this machine's own
-are. Only the folders named with --writable can be written to, for reports. The command runs in the current
+are. What it writes to /run/host/fetched is copied to FILE at the end. The command runs in the current
 folder, with one CPU, as root, without a network; INNKEEPER_TEST_DISK names a folder there on a block device
 (ubda), for I/O limits. Output is streamed, the exit code is the command's;
 124 means the time was over, 125 that the kernel did not come up.
@@ -67,7 +67,7 @@ def run(
     With `fetch`, what the command wrote to /run/host/fetched is copied there.
     """
     with _workplace() as folder:
-        (folder / "job.json").write_text(json.dumps(_job(command, cgroup, folder, writable)))
+        (folder / "job.json").write_text(json.dumps(_job(command, cgroup, folder)))
         _make_sparse(folder / "disk", disk)
         kernel = subprocess.Popen(
             _kernel_line(folder, memory),
@@ -129,7 +129,7 @@ def _workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _job(command: Sequence[str], cgroup: str, folder: Path, writable: Sequence[Path]) -> dict[str, object]:
+def _job(command: Sequence[str], cgroup: str, folder: Path) -> dict[str, object]:
     checkout = Path(__file__).resolve().parents[2]
     named = [Path(sys.prefix), Path(sys.base_prefix), checkout, Path.cwd()]
     return {
@@ -139,7 +139,6 @@ def _job(command: Sequence[str], cgroup: str, folder: Path, writable: Sequence[P
         "cwd": str(Path.cwd()),
         "modules": str(MODULES),
         "show": sorted({str(path) for path in named}),
-        "writable": [str(path.resolve()) for path in writable],
         "env": {
             name: value
             for name, value in os.environ.items()
@@ -219,7 +218,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--timeout", type=float, default=900.0, metavar="S", help="seconds until it is killed")
     parser.add_argument("--memory", default="1500M", help="of the kernel, for example 1500M")
     parser.add_argument("--fetch", type=Path, metavar="FILE", help="where /run/host/fetched is copied to at the end")
-    parser.add_argument("--writable", type=Path, action="append", default=[], metavar="DIR", help="may be written to")
     parser.add_argument("command", nargs="+", help="program and arguments; put -- before them")
     chosen = parser.parse_args(arguments)
     reason = why_not()

@@ -87,8 +87,6 @@ def _show_again(job: dict[str, Any]) -> None:
     for path in job["show"]:
         if any(path.startswith(f"{folder}/") for folder in _TMPFS):
             mount("none", path, "hostfs", MS_RDONLY, path)
-    for path in job["writable"]:
-        mount("none", path, "hostfs", 0, path)
 
 
 def _mount_cgroups(mode: str) -> None:
