@@ -1,0 +1,78 @@
+"""The only writer to stderr, and the place where an error becomes an exit code.
+
+=====  ==========================================================================
+code   meaning
+=====  ==========================================================================
+0      it worked
+1      it did not; one line on stderr says what was tried and what the system said
+2      the command line makes no sense
+125    `run`, `exec`: Innkeeper itself failed
+126    `run`, `exec`: the program cannot be executed
+127    `run`, `exec`: there is no such program
+128+n  `run`, `exec`: the program died of signal n
+130    interrupted with Ctrl-C
+141    the reader of stdout went away
+=====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from app.cli.clean import clean
+from backends.errors import InnkeeperError
+
+FAILED = 1
+USAGE = 2
+RUNTIME = 125
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Talk:
+    """Says things to the person, never data."""
+
+    def say(self, text: str) -> None:
+        """Write one line."""
+        self._write(clean(text))
+
+    def note(self, text: str) -> None:
+        """Write one line that begins with the program's name."""
+        self._write("inn: " + clean(text))
+
+    def error(self, error: InnkeeperError) -> int:
+        """Write the error's line and return its exit code."""
+        self.note(error_line(error))
+        return error.exit_code
+
+    def raw(self, data: bytes) -> None:
+        """Write bytes as they are: a foreground container's own stderr."""
+        self._flush()
+        view = memoryview(data)
+        while view:
+            view = view[os.write(2, view) :]
+
+    def _write(self, line: str) -> None:
+        try:
+            encoding = sys.stderr.encoding or "ascii"
+            sys.stderr.write(line.encode(encoding, "replace").decode(encoding) + "\n")
+        except (OSError, ValueError):  # nobody listens; there is no other place to complain
+            return
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            return
+
+
+def error_line(error: InnkeeperError) -> str:
+    """Return "cannot …: what the system said. What to do"."""
+    line = error.message.rstrip(".")
+    for note in getattr(error, "__notes__", ()):
+        line += f"; {note}"
+    if not error.hint:
+        return line
+    return f"{line}. {error.hint}" if error.hint[:1].isupper() else f"{line} ({error.hint})"

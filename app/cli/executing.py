@@ -1,0 +1,157 @@
+"""`inn exec`, `inn attach` and `inn console`: the user's terminal at a program inside a guest."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import signal
+from typing import TYPE_CHECKING
+
+from app.cli.bridge import Bridge, Waiter
+from app.cli.context import capability_of
+from app.cli.diagnostics import RUNTIME
+from app.cli.terminal import (
+    CONSOLE_ESCAPE,
+    FORWARDED,
+    DetachKeys,
+    RawTerminal,
+    Signals,
+    need_terminal,
+    terminal_size,
+)
+from backends.base import Attaching, Consoling, ExecSession, ExecSpec, Executing, Waiting
+from backends.errors import InnkeeperError, StartFailed
+
+if TYPE_CHECKING:
+    from app.cli.context import Context
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def exec_verb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inn exec`."""
+    add = parser.add_argument
+    add("-i", "--interactive", action="store_true", help="pass our stdin on")
+    add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("-e", "--env", metavar="KEY[=VALUE]", action="append", default=[], help="set a variable, or pass ours on")
+    add("-w", "--workdir", metavar="DIR", help="its working directory")
+    add("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
+    add("guest", metavar="GUEST", help="the container")
+    add("args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments")
+
+
+def exec_verb(args: argparse.Namespace, context: Context) -> int:
+    """Run a program in a live container and return its exit code."""
+    try:
+        return _exec(args, context)
+    except InnkeeperError as error:
+        context.talk.error(error)
+        return error.exit_code if isinstance(error, StartFailed) else RUNTIME
+
+
+def _exec(args: argparse.Namespace, context: Context) -> int:
+    from app.cli.running import variables
+    from backends.errors import UsageError
+
+    command = tuple(args.args[1:] if args.args[:1] == ["--"] else args.args)
+    if not command:
+        raise UsageError("exec: which program?", hint="See inn exec --help")
+    if args.tty and args.interactive:
+        need_terminal("exec")
+    spec = ExecSpec(command, env=variables(args.env), cwd=args.workdir, user=args.user, terminal=args.tty,
+                    size=terminal_size() if args.tty else None)
+    with context.workstation_for([args.guest]) as station:
+        guest = station.fleet.resolve(args.guest)
+        backend = station.backend(guest.ref.backend)
+        capability_of(backend, Executing, guest, "exec")
+        assert isinstance(backend, Executing)
+        if args.tty:
+            return _with_terminal(args, context, backend.exec(guest.ref, spec))
+        context.out.flush()
+        stdin = 0 if args.interactive else os.open(os.devnull, os.O_RDONLY)
+        try:
+            session = backend.exec(guest.ref, spec, (stdin, 1, 2))
+        finally:
+            if stdin:
+                os.close(stdin)
+        return _with_pipes(session)
+
+
+def _with_pipes(session: ExecSession) -> int:
+    """Wait for a program that has our own descriptors; a signal to us sends it SIGHUP."""
+    try:
+        with Signals(*_ENDING) as signals, Waiter(session) as waiter:
+            while True:
+                ready, _, _ = select.select([signals.fd, waiter.fd], [], [])
+                if waiter.fd in ready:
+                    return waiter.code()
+                for number in signals.take():
+                    return 128 + number
+    finally:
+        session.close()
+
+
+def _with_terminal(args: argparse.Namespace, context: Context, session: ExecSession) -> int:
+    try:
+        with Signals(*FORWARDED, signal.SIGWINCH) as signals:
+            bridge = Bridge(context.out, session, signals, takes_input=args.interactive)
+            if not args.interactive:
+                return bridge.run()
+            with RawTerminal(0):
+                return bridge.run()
+    finally:
+        session.close()
+
+
+def attach_verb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inn attach`."""
+    parser.add_argument("--no-stdin", action="store_true", help="only look on")
+    parser.add_argument("--tail", type=int, default=0, metavar="LINES", help="first the last lines it printed (0)")
+    parser.add_argument("guest", metavar="GUEST", help="the container; Ctrl-P Ctrl-Q detaches from one with a terminal")
+
+
+def attach_verb(args: argparse.Namespace, context: Context) -> int:
+    """Follow a live container's output and feed its input; return its exit code when it ends."""
+    from app.cli.foreground import Foreground
+
+    with context.workstation_for([args.guest]) as station:
+        guest = station.fleet.resolve(args.guest)
+        backend = station.backend(guest.ref.backend)
+        capability_of(backend, Attaching, guest, "attach")
+        has_terminal = backend.inspect(guest.ref).get("terminal") is True
+        if has_terminal and not args.no_stdin:
+            need_terminal("attach")
+        foreground = Foreground(
+            context, backend, guest.ref, stdin=not args.no_stdin, terminal=has_terminal, tail=args.tail
+        )
+        foreground.run()
+        if foreground.is_detached:
+            context.talk.note(f"{guest.name} goes on")
+            return 0
+        code = backend.wait(guest.ref) if isinstance(backend, Waiting) else None
+    return 0 if code is None else code
+
+
+def console_verb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inn console`."""
+    parser.add_argument("guest", metavar="GUEST", help="the guest; Ctrl-] leaves its console")
+
+
+def console_verb(args: argparse.Namespace, context: Context) -> int:
+    """Connect the terminal to a guest's serial console."""
+    with context.workstation_for([args.guest]) as station:
+        guest = station.fleet.resolve(args.guest)
+        backend = station.backend(guest.ref.backend)
+        capability_of(backend, Consoling, guest, "console")
+        assert isinstance(backend, Consoling)
+        need_terminal("console")
+        context.talk.note(f"this is the console of {station.fleet.display_name(guest)}; Ctrl-] leaves it")
+        session = backend.console(guest.ref)
+        try:
+            with Signals(*FORWARDED, signal.SIGWINCH) as signals, RawTerminal(0):
+                Bridge(context.out, session, signals, takes_input=True, detach=DetachKeys(CONSOLE_ESCAPE)).run()
+        finally:
+            session.close()
+    context.talk.say("")
+    return 0

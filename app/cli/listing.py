@@ -1,0 +1,93 @@
+"""`inn ps`: the guests, as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from app.cli.figures import NONE, age_text
+from app.cli.guest_json import guest_json
+from backends.model import Guest, GuestKind, GuestState
+
+if TYPE_CHECKING:
+    from app.cli.context import Context
+    from app.core.fleet import Fleet
+
+_TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID")
+_STYLES = {GuestState.RUNNING: "good", GuestState.PAUSED: "warn", GuestState.LOST: "bad"}
+
+
+def ps_verb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inn ps`."""
+    parser.add_argument("-a", "--all", action="store_true", help="all guests; this is the default")
+    parser.add_argument("-l", "--live", action="store_true", help="only those that run, are paused or are stopping")
+    parser.add_argument("--kind", choices=[str(kind) for kind in GuestKind], help="only containers or only VMs")
+    parser.add_argument("--state", choices=[str(state) for state in GuestState], help="only those in this state")
+    parser.add_argument("--label", metavar="KEY[=VALUE]", action="append", default=[],
+                        help="only those with this label")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
+    parser.add_argument("--json", action="store_true", help="print an array of objects")
+
+
+def ps_verb(args: argparse.Namespace, context: Context) -> int:
+    """List the guests."""
+    with context.workstation() as station:
+        guests = [guest for guest in station.fleet.guests() if _is_wanted(guest, args)]
+        if args.json:
+            context.out.json([guest_json(guest) for guest in guests])
+        elif args.quiet:
+            for guest in guests:
+                context.out.line(guest.ref.id)
+        else:
+            _print_table(context, station.fleet, guests)
+        return context.note_missing(station)
+
+
+def _is_wanted(guest: Guest, args: argparse.Namespace) -> bool:
+    if args.live and not args.all and not guest.state.is_live:
+        return False
+    if args.kind is not None and guest.kind != args.kind:
+        return False
+    if args.state is not None and guest.state != args.state:
+        return False
+    return all(_has_label(guest, label) for label in args.label)
+
+
+def _has_label(guest: Guest, wanted: str) -> bool:
+    key, equals, value = wanted.partition("=")
+    return key in guest.labels and (not equals or guest.labels[key] == value)
+
+
+def _print_table(context: Context, fleet: Fleet, guests: list[Guest]) -> None:
+    if not guests:
+        context.talk.note("no guests. `inn run` makes a container, `inn demo` some to look at")
+        return
+    context.out.table(_TITLES, [_row(fleet, guest) for guest in guests])
+
+
+def _row(fleet: Fleet, guest: Guest) -> tuple[str, ...]:
+    from app.core.limits import describe
+
+    limits = ", ".join(f"{title} {text}" for title, text in describe(guest.limits))
+    return (
+        fleet.display_name(guest),
+        str(guest.kind),
+        state_text(guest),
+        age_text(guest.started_s) if guest.state.is_live else NONE,
+        guest.image or NONE,
+        limits or NONE,
+        ", ".join(guest.addresses) or NONE,
+        guest.ref.id[:12],
+    )
+
+
+def state_text(guest: Guest) -> str:
+    """Return the state with what explains it: "stopped (137, 1 OOM kill)"."""
+    reasons = []
+    if not guest.state.is_live and guest.exit_code is not None:
+        reasons.append(str(guest.exit_code))
+    if guest.oom_kills:
+        reasons.append(f"{guest.oom_kills} OOM kill" + ("s" if guest.oom_kills > 1 else ""))
+    if guest.note:
+        reasons.append(guest.note)
+    return f"{guest.state} ({', '.join(reasons)})" if reasons else str(guest.state)

@@ -1,0 +1,90 @@
+"""Commands on one or several guests: each is tried, each error is one line, the first one gives the exit code."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from backends.errors import InnkeeperError
+from backends.events import Event, StepDone
+
+if TYPE_CHECKING:
+    from app.cli.context import Context
+    from app.core.operations import Operation
+    from app.core.workstation import Workstation
+    from backends.model import Guest
+    from backends.trace import StepRecord
+
+Arguments = Callable[["Workstation", "Guest"], Mapping[str, object]]
+"""Makes the arguments of a command for one guest."""
+
+
+def add_trace_option(parser: argparse.ArgumentParser) -> None:
+    """Add --trace."""
+    parser.add_argument("--trace", action="store_true", help="print each step to stderr as it happens")
+
+
+def add_guests(parser: argparse.ArgumentParser) -> None:
+    """Add one or more GUESTs."""
+    parser.add_argument("guests", metavar="GUEST", nargs="+", help="name, backend/name or beginning of an id")
+
+
+def on_guests(
+    context: Context,
+    command: str,
+    names: Sequence[str],
+    *,
+    arguments: Arguments = lambda station, guest: {},
+    done: Callable[[str, object], None] | None = None,
+    trace: bool = False,
+) -> int:
+    """Do a command to all the guests, at once as far as their backends allow; print each name when it is done."""
+    first_failure = 0
+    with context.workstation_for(names) as station, tracing(context, station, trace):
+        for name, begun in [(name, _begin(station, command, name, arguments)) for name in dict.fromkeys(names)]:
+            try:
+                if isinstance(begun, InnkeeperError):
+                    raise begun
+                result = begun.wait()
+            except InnkeeperError as error:
+                first_failure = first_failure or context.talk.error(error)
+                continue
+            (done or (lambda name, result: context.out.line(name)))(name, result)
+            context.out.flush()
+    return first_failure
+
+
+def _begin(station: Workstation, command: str, name: str, arguments: Arguments) -> Operation | InnkeeperError:
+    try:
+        guest = station.fleet.resolve(name)
+        return station.submit(command, guest.ref, **arguments(station, guest))
+    except InnkeeperError as error:
+        return error
+
+
+@contextmanager
+def tracing(context: Context, station: Workstation, wanted: bool) -> Iterator[None]:
+    """Print the steps of all operations to stderr as they happen, if wanted."""
+    if not wanted:
+        yield
+        return
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone):
+            context.talk.say(step_line(event.record))
+
+    stop = station.subscribe(listen)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def step_line(record: StepRecord) -> str:
+    """Return one line for a step: number, process, how long, what, and the error if it failed."""
+    took = f"{record.duration_s * 1000:.1f} ms"
+    failed = f"  FAILED: {record.error}" if record.error else ""
+    return f"{record.sequence:>3}  {record.process:<10}  {took:>9}  {record.text}{failed}"
+

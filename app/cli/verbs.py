@@ -1,0 +1,68 @@
+"""Every verb of the command line: where it is implemented and what it does, in one line.
+
+A verb's module has two functions: `NAME_arguments(parser)` declares its options, `NAME(args, context)`
+does it and returns the exit code. Only the module of the verb that was called is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One command of `inn`."""
+
+    name: str
+    module: str
+    """Below app.cli."""
+
+    group: str
+    """Under which heading `inn help` lists it."""
+
+    help: str
+    """What it does, one sentence without its full stop."""
+
+    is_hidden: bool = False
+
+    @property
+    def function(self) -> str:
+        """The name of its function."""
+        return self.name.strip("_").replace("-", "_") + "_verb"
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("ps", "listing", "See", "List the guests"),
+        Verb("top", "sampling", "See", "Print the guests' figures, sample after sample"),
+        Verb("logs", "logs", "See", "Print what a guest printed"),
+        Verb("inspect", "inspecting", "See", "Print all that is known of a guest, as JSON"),
+        Verb("limits", "limiting", "See", "Show a guest's limits and whether they bite"),
+        Verb("processes", "inspecting", "See", "List the processes inside a guest, as the host sees them"),
+        Verb("trace", "inspecting", "See", "Show what was done to a guest, with the commands that do it by hand"),
+        Verb("run", "running", "Make and end", "Create a container from an image and run it"),
+        Verb("create", "running", "Make and end", "Create a container and do not start it"),
+        Verb("start", "lifecycle", "Make and end", "Start guests"),
+        Verb("stop", "lifecycle", "Make and end", "Ask guests to end, and end containers by force after a time"),
+        Verb("restart", "lifecycle", "Make and end", "Stop and start guests"),
+        Verb("kill", "lifecycle", "Make and end", "Send a signal to guests; ends a VM by force"),
+        Verb("pause", "lifecycle", "Make and end", "Freeze guests"),
+        Verb("resume", "lifecycle", "Make and end", "Thaw frozen guests"),
+        Verb("wait", "lifecycle", "Make and end", "Wait for guests to end and print their exit codes"),
+        Verb("rename", "lifecycle", "Make and end", "Give a guest another name"),
+        Verb("rm", "lifecycle", "Make and end", "Remove guests for good"),
+        Verb("limit", "limiting", "Change", "Change guests' limits, at once"),
+        Verb("snapshot", "snapshots", "Change", "Save, list, restore and remove states of a guest"),
+        Verb("exec", "executing", "Work inside", "Run a program in a live container"),
+        Verb("attach", "executing", "Work inside", "Connect the terminal to a live container's own program"),
+        Verb("console", "executing", "Work inside", "Connect the terminal to a guest's serial console"),
+        Verb("image", "images", "Host", "List, import and remove images"),
+        Verb("doctor", "host", "Host", "Say what works on this host and, for the rest, why not and what would mend it"),
+        Verb("clean", "host", "Host", "Sweep what a crash left behind"),
+        Verb("demo", "demo", "Host", "Start three demo containers and a demo VM, and open the screen"),
+        Verb("completion", "completion", "Host", "Print the tab completion for bash, zsh or fish"),
+        Verb("help", "manual", "Host", "Explain a verb"),
+        Verb("__complete", "completion", "Host", "Print what can come next, a line each", is_hidden=True),
+    )
+}

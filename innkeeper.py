@@ -1,0 +1,30 @@
+"""The launcher: finds Innkeeper's packages and runs its command line.
+
+In a checkout they lie beside this file; a wheel keeps them in `innkeeper_lib`, so that no package
+called `app` reaches site-packages.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - said in a sentence, not as a SyntaxError further down
+    sys.exit("inn: Innkeeper needs Python 3.11 or newer, and this is " + sys.version.split()[0])
+
+
+def main() -> int:
+    """Run `inn` with the arguments of this process and return its exit code."""
+    import os.path
+
+    here = os.path.dirname(os.path.realpath(__file__))
+    packaged = os.path.join(here, "innkeeper_lib")
+    home = packaged if os.path.isdir(packaged) else here
+    if sys.path[0] != home:  # first, so that another package called "app" cannot come before ours
+        sys.path.insert(0, home)
+    from app.cli.main import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
