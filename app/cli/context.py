@@ -65,6 +65,12 @@ class Context:
         hint = f"in use: {_list(self.settings.backends)}"
         raise first or Unsupported(f"cannot {what}: no backend in use can", hint=hint)
 
+    def note_simulated(self, station: Workstation) -> None:
+        """Say so if some of the guests are made up."""
+        for status in station.statuses():
+            if status.is_simulated:
+                self.talk.note(f"{status.title}: none of them is real")
+
     def note_missing(self, station: Workstation) -> int:
         """Say which backends are not shown; return 0, or the exit code if none could be reached."""
         statuses = station.statuses()
@@ -77,9 +83,9 @@ class Context:
 
 def capability_of(backend: Backend, capability: type, guest: Guest, verb: str) -> None:
     """Raise Unsupported unless the backend has the capability and this guest allows the verb."""
-    reason = None if isinstance(backend, capability) else f"{backend.title} has no such thing"
-    if reason is None:
-        reason = backend.why_not(verb, guest)
+    reason = backend.why_not(verb, guest)
+    if reason is None and not isinstance(backend, capability):
+        reason = f"{backend.title} cannot {verb}"
     if reason is not None:
         raise Unsupported(f"cannot {verb} {guest.name}: {reason}")
 

@@ -48,6 +48,8 @@ def _create(context: Context) -> tuple[int, int]:
                     made += len(backend.demo_create(context.talk.say))
             except InnkeeperError as error:  # without libvirt there are still containers to look at
                 first_failure = first_failure or context.talk.error(error)
+    if not made and not first_failure:
+        context.talk.note(f"no backend in use has guests to show: {', '.join(context.settings.backends)}")
     return made, first_failure
 
 

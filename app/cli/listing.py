@@ -40,6 +40,7 @@ def ps_verb(args: argparse.Namespace, context: Context) -> int:
                 context.out.line(guest.ref.id)
         else:
             _print_table(context, station.fleet, guests)
+            context.note_simulated(station)
         return context.note_missing(station)
 
 
@@ -63,6 +64,7 @@ def _print_table(context: Context, fleet: Fleet, guests: list[Guest]) -> None:
         context.talk.note("no guests. `inn run` makes a container, `inn demo` some to look at")
         return
     context.out.table(_TITLES, [_row(fleet, guest) for guest in guests])
+    context.out.flush()
 
 
 def _row(fleet: Fleet, guest: Guest) -> tuple[str, ...]:

@@ -69,8 +69,22 @@ def settings_of(parsed: argparse.Namespace) -> Settings:
     from app.core.settings import settings_for
 
     return settings_for(
-        root=Path(parsed.root) if parsed.root else None, backends=parsed.backend, libvirt_uri=parsed.libvirt_uri
+        root=Path(parsed.root) if parsed.root else None,
+        backends=parsed.backend,
+        libvirt_uri=parsed.libvirt_uri,
+        options=_options(parsed.option),
     )
+
+
+def _options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for text in texts:
+        place, equals, value = text.partition("=")
+        backend, dot, key = place.partition(".")
+        if not (equals and dot and backend and key):
+            raise UsageError(f"--option: {text!r} is no setting: expected BACKEND.KEY=VALUE")
+        found.setdefault(backend, {})[key] = value
+    return found
 
 
 def _run_without_verb(arguments: Sequence[str]) -> int:

@@ -18,6 +18,8 @@ Global options, before or after the command:
   --root DIR          keep all state in DIR (default: $INNKEEPER_ROOT, else the system's or your own)
   --backend NAME      use only this source of guests; may be given several times
   --libvirt-uri URI   connect to this libvirt (qemu:///system)
+  --option BACKEND.KEY=VALUE
+                      a setting of one backend; may be given several times
   --no-color          no colours, like NO_COLOR=1
   --version           print the version
 

@@ -11,7 +11,7 @@ from app.cli.output import Output
 from app.cli.verbs import Verb
 from backends.errors import UsageError
 
-GLOBAL_VALUES = ("--root", "--backend", "--libvirt-uri")
+GLOBAL_VALUES = ("--root", "--backend", "--libvirt-uri", "--option")
 """Global options that take a value."""
 
 GLOBAL_FLAGS = ("--no-color",)
@@ -46,6 +46,8 @@ def add_global_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", metavar="NAME", action="append", default=None,
                        help="use only this source of guests; may be given several times")
     group.add_argument("--libvirt-uri", metavar="URI", default=None, help="connect to this libvirt (qemu:///system)")
+    group.add_argument("--option", metavar="BACKEND.KEY=VALUE", action="append", default=[],
+                       help="a setting of one backend; may be given several times")
     group.add_argument("--no-color", action="store_true", help="no colours, like NO_COLOR=1")
 
 

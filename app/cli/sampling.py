@@ -61,6 +61,8 @@ def top_verb(args: argparse.Namespace, context: Context) -> int:
     with context.workstation(sampling=True, interval_s=args.delay) as station, Collector(station) as collector:
         for name in args.guests:
             station.fleet.resolve(name)  # a wrong name is said before anything is printed
+        if not (args.json or args.csv):
+            context.note_simulated(station)
         code = context.note_missing(station)
         if code:
             return code
