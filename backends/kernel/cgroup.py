@@ -16,19 +16,16 @@ per group, cgroup.kill and cgroup.freeze, none of which needs a controller.
 
 from __future__ import annotations
 
-import errno
 import os
-import signal
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
 from typing import Literal
 
-from backends.errors import KernelRefused, TimedOut, Unsupported, UsageError
+from backends.errors import Unsupported, UsageError
 from backends.kernel import cgroup1, cgroup2, cgroup_values
-from backends.kernel.cgroup_file import GuestVanished, parse_keyed, read_text, write_text
+from backends.kernel.cgroup_file import GuestVanished, read_text
 from backends.kernel.cgroup_hierarchy import Hierarchy, mounted, parse_proc_cgroup, path_in
 from backends.kernel.cgroup_reader import CgroupReader, files_of, raise_file_limit
 from backends.kernel.cgroup_steps import (
@@ -37,9 +34,9 @@ from backends.kernel.cgroup_steps import (
     MakeCgroup,
     WriteFile,
     remove_directory,
-    sub_groups,
 )
 from backends.kernel.cgroup_support import FIELDS_OF, caveats, reasons
+from backends.kernel.cgroup_tasks import CgroupTasks
 from backends.model import Limits
 from backends.trace import Step
 
@@ -99,6 +96,10 @@ class CgroupHost:
         clean = "/".join(parts)
         return Cgroup(self, clean, {h.mount: h.directory(clean) for h in self.hierarchies})
 
+    def top(self) -> Cgroup:
+        """Return the top group of every hierarchy, which is nobody's own."""
+        return Cgroup(self, "", {h.mount: h.directory("") for h in self.hierarchies})
+
     def group_of(self, pid: int, *, adjust: Callable[[str], str] = lambda path: path) -> Cgroup:
         """Return the group a process is in, which may have another path in each hierarchy.
 
@@ -131,16 +132,17 @@ def _is_named(hierarchy: Hierarchy) -> bool:
     return all(name.startswith("name=") for name in hierarchy.controllers)
 
 
-class Cgroup:
-    """One guest's control group: a folder in each hierarchy, handled as one thing."""
+class Cgroup(CgroupTasks):
+    """One guest's control group: a folder in each hierarchy, handled as one thing.
+
+    What it does to its processes (procs, kill, freeze, thaw …) is in CgroupTasks.
+    """
 
     def __init__(self, host: CgroupHost, path: str, directories: Mapping[str, str]) -> None:
         self.host = host
-        self.path = path
-        """Its name below the tops of the hierarchies."""
-
-        self.directories = dict(directories)
-        """Mount point of a hierarchy → the group's folder in it."""
+        unified = directories.get(host.unified.mount) if host.unified else None
+        freezer = next((directories.get(h.mount) for h in host.hierarchies if "freezer" in h.controllers), None)
+        super().__init__(path, directories, unified, freezer)
 
     def __repr__(self) -> str:
         return f"Cgroup({self.path!r})"
@@ -152,11 +154,6 @@ class Cgroup:
         hierarchy = self.host.hierarchy(controller)
         return None if hierarchy is None else self.directories.get(hierarchy.mount)
 
-    @property
-    def unified(self) -> str | None:
-        """Its folder in the v2 hierarchy; None on a v1 host."""
-        return self.directories.get(self.host.unified.mount) if self.host.unified else None
-
     def _seats(self, *controllers: str) -> dict[str, tuple[int, str]]:
         """Map controllers that this host has to (version, folder)."""
         seats = {}
@@ -166,9 +163,13 @@ class Cgroup:
                 seats[name] = (hierarchy.version, self.directories[hierarchy.mount])
         return seats
 
-    def exists(self) -> bool:
-        """True if it is there in at least one hierarchy."""
-        return any(os.path.isdir(directory) for directory in self.directories.values())
+    def children(self) -> list[str]:
+        """Return the names of the groups right below it, in any hierarchy."""
+        names: set[str] = set()
+        for directory in self.directories.values():
+            with suppress(FileNotFoundError), os.scandir(directory) as entries:
+                names.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+        return sorted(names)
 
     # ── making, entering, removing ──────────────────────────────────────────────────────────────────
 
@@ -214,112 +215,6 @@ class Cgroup:
             with suppress(OSError):
                 os.rmdir(directory)
         return not self.exists()
-
-    # ── processes ───────────────────────────────────────────────────────────────────────────────────
-
-    def procs(self) -> list[int]:
-        """Return its processes, those of groups below too, smallest pid first.
-
-        Pids are as this process sees them; one from another pid namespace shows as 0 and is left out.
-        """
-        return sorted(set(_procs_below(self._main_directory())))
-
-    def is_populated(self) -> bool:
-        """True if a live process is in it or below it."""
-        if self.unified is not None:
-            events = parse_keyed(read_text(f"{self.unified}/cgroup.events"))
-            if events.get("populated") == "1":
-                return True
-        return any(_has_procs(directory) for directory in self.directories.values())
-
-    def _main_directory(self) -> str:
-        return self.unified or self.directory("freezer") or self.directory("pids") or next(
-            iter(self.directories.values())
-        )
-
-    def kill(self, timeout_s: float = 5.0) -> None:
-        """Kill every process in it and wait until it is empty, also if it is frozen. Raises TimedOut.
-
-        cgroup.kill (cgroup-v2.rst, Linux 5.14) is one act that no fork escapes. Without it the group is
-        frozen, each process sent SIGKILL, thawed, and so on until none is left. A v1 frozen task dies only
-        once it is thawed (freezer-subsystem.rst).
-        """
-        deadline, pause_s = time.monotonic() + timeout_s, 0.001
-        while True:
-            self._kill_once()
-            if not self.is_populated():
-                return
-            if time.monotonic() > deadline:
-                left = ", ".join(map(str, self.procs()[:5]))
-                raise TimedOut(f"processes of {self.path} do not end within {timeout_s:g} s of SIGKILL: {left}")
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, 0.05)
-
-    def _kill_once(self) -> None:
-        if not (self.unified and _try_write(f"{self.unified}/cgroup.kill", "1")):
-            self._set_v1_freezer("FROZEN")
-        for pid in self._all_procs():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._set_v1_freezer("THAWED")
-        if self.unified:
-            _try_write(f"{self.unified}/cgroup.freeze", "0")
-
-    def _all_procs(self) -> set[int]:
-        return {pid for directory in self.directories.values() for pid in _procs_below(directory)}
-
-    # ── freezing ────────────────────────────────────────────────────────────────────────────────────
-
-    def freeze(self, timeout_s: float = 5.0) -> None:
-        """Stop every task in it; returns when all are stopped. Raises TimedOut, and thaws again then.
-
-        cgroup.freeze in v2 (Linux 5.2), freezer.state in v1 (freezer-subsystem.rst).
-        """
-        self._set_frozen(True)
-        if not _wait(self.is_frozen, timeout_s, self._again_if_v1):
-            with suppress(GuestVanished):
-                self._set_frozen(False)
-            raise TimedOut(f"{self.path} did not freeze within {timeout_s:g} s: a task waits in the kernel")
-
-    def thaw(self, timeout_s: float = 5.0) -> None:
-        """Let them go on; returns when they do."""
-        self._set_frozen(False)
-        if not _wait(lambda: not self.is_frozen(), timeout_s):
-            raise TimedOut(f"{self.path} did not thaw within {timeout_s:g} s: a group above it is frozen")
-
-    def is_frozen(self) -> bool:
-        """True if all its tasks are stopped."""
-        if self.unified and parse_keyed(read_text(f"{self.unified}/cgroup.events")).get("frozen") == "1":
-            return True
-        directory = self._v1_freezer()
-        return directory is not None and read_text(f"{directory}/freezer.state") == "FROZEN"
-
-    def _set_frozen(self, frozen: bool) -> None:
-        if not self.exists():
-            raise GuestVanished(f"cannot freeze or thaw {self.path}: the group is gone")
-        v2_file = f"{self.unified}/cgroup.freeze" if self.unified else ""
-        if v2_file and os.path.exists(v2_file):
-            write_text(v2_file, "1" if frozen else "0")
-            if not frozen:
-                self._set_v1_freezer("THAWED")
-        elif self._v1_freezer() is None:
-            raise Unsupported("this kernel has no cgroup freezer", hint="it is in Linux 5.2 and later with cgroup v2")
-        else:
-            write_text(f"{self._v1_freezer()}/freezer.state", "FROZEN" if frozen else "THAWED")
-
-    def _again_if_v1(self) -> None:
-        # A v1 freeze can hang half-way (FREEZING) on a task that was waking up; writing again goes on with it.
-        directory = self._v1_freezer()
-        if directory is not None and read_text(f"{directory}/freezer.state") == "FREEZING":
-            self._set_v1_freezer("FROZEN")
-
-    def _v1_freezer(self) -> str | None:
-        return self.directory("freezer")
-
-    def _set_v1_freezer(self, state: str) -> None:
-        directory = self._v1_freezer()
-        if directory is not None:
-            _try_write(f"{directory}/freezer.state", state)
 
     # ── limits and counters ─────────────────────────────────────────────────────────────────────────
 
@@ -378,44 +273,3 @@ def _v2_create_steps(hierarchy: Hierarchy, directory: str) -> list[Step]:
         level = os.path.join(level, name)
         steps.append(MakeCgroup(level, hierarchy.mount))
     return steps
-
-
-def _procs_below(directory: str) -> list[int]:
-    found = []
-    for folder in sub_groups(directory):
-        for line in (_read_procs(folder) or "").split():
-            if line != "0":
-                found.append(int(line))
-    return found
-
-
-def _read_procs(folder: str) -> str | None:
-    try:
-        return read_text(f"{folder}/cgroup.procs")
-    except KernelRefused as error:
-        if error.errno == errno.EOPNOTSUPP:  # a threaded group: its processes show in the group above
-            return None
-        raise
-
-
-def _has_procs(directory: str) -> bool:
-    return any(_read_procs(folder) for folder in sub_groups(directory))
-
-
-def _try_write(path: str, text: str) -> bool:
-    try:
-        write_text(path, text)
-    except (GuestVanished, KernelRefused):
-        return False
-    return True
-
-
-def _wait(condition: Callable[[], bool], timeout_s: float, nudge: Callable[[], None] = lambda: None) -> bool:
-    deadline, pause_s = time.monotonic() + timeout_s, 0.0005
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, 0.02)
-        nudge()
-    return True

@@ -74,9 +74,7 @@ def _memory_pair(limits: Limits) -> tuple[int, int]:
     if swap is None:
         return (ENDLESS_BYTES if memory is None else memory), ENDLESS_BYTES
     if memory is None:
-        raise UsageError(
-            "on cgroup v1 swap can only be limited together with memory", hint="give a memory limit too"
-        )
+        raise UsageError("on cgroup v1 swap can only be limited together with memory", hint="give a memory limit too")
     return memory, memory + swap
 
 

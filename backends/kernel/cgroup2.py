@@ -44,8 +44,9 @@ def memory_steps(directory: str, wanted: Limits, current: Limits) -> list[WriteF
     Lowering throttles first (memory.high), then caps; raising lifts the cap first. Setting memory.max below
     use never fails: the kernel reclaims, and then its OOM killer acts.
     """
-    high = _amount(directory, "memory.high", "memory throttling limit", wanted.memory_high_bytes,
-                   current.memory_high_bytes)
+    high = _amount(
+        directory, "memory.high", "memory throttling limit", wanted.memory_high_bytes, current.memory_high_bytes
+    )
     hard = _amount(directory, "memory.max", "memory limit", wanted.memory_bytes, current.memory_bytes)
     swap = _amount(directory, "memory.swap.max", "swap limit", wanted.swap_bytes, current.swap_bytes)
     raising = _or_endless(wanted.memory_bytes) > _or_endless(current.memory_bytes)

@@ -39,9 +39,7 @@ def keyed(names: dict[bytes, tuple[str, int]]) -> Parse:
     def parse(raw: bytes) -> Fields:
         words = raw.split()
         found = dict(zip(words[::2], words[1::2], strict=False))
-        return {
-            field: int(found[key]) * factor if key in found else None for key, (field, factor) in names.items()
-        }
+        return {field: int(found[key]) * factor if key in found else None for key, (field, factor) in names.items()}
 
     return parse
 

@@ -32,6 +32,8 @@ _FILES: dict[str, tuple[str, str]] = {
     **dict.fromkeys(_IO, ("blkio.throttle.read_bps_device", "io.max")),
 }
 
+_DIRECT_ONLY = "cgroup v1 limits direct and synchronous writes only; the kernel writes buffered ones back unlimited"
+
 Find = Callable[[str], Hierarchy | None]
 
 
@@ -66,8 +68,10 @@ def _missing_file(field: str, hierarchy: Hierarchy) -> str:
     folder: str | None = hierarchy.mount if hierarchy.version == 1 else _any_group(hierarchy, field)
     if folder is None or os.path.exists(f"{folder}/{name}"):
         return ""
-    return f"this kernel does not count swap (boot with swapaccount=1): no {name}" if field == "swap_bytes" else (
-        f"this kernel is built without it: no {name}"
+    return (
+        f"this kernel does not count swap (boot with swapaccount=1): no {name}"
+        if field == "swap_bytes"
+        else (f"this kernel is built without it: no {name}")
     )
 
 
@@ -95,7 +99,7 @@ def caveats(find: Find) -> dict[str, str]:
     disk = find("io")
     if disk is not None and disk.version == 1:
         for field in ("io_write_bytes_per_s", "io_write_ops_per_s", "io_devices"):
-            found[field] = "cgroup v1 limits direct and synchronous writes only; buffered ones are written back by the kernel"
+            found[field] = _DIRECT_ONLY
     memory = find("memory")
     if memory is not None and memory.version == 1:
         found["swap_bytes"] = "cgroup v1 limits swap together with memory, so it needs a memory limit too"

@@ -141,8 +141,13 @@ def io_limits(table: dict[str, IoValues]) -> Limits:
     seen = {number: values for number, values in table.items() if values != NO_IO}
     common = {seen.get(number, NO_IO) for number in known}
     if len(common) == 1 and known and seen.keys() <= known:
-        (values,) = common
-        return Limits(**{f"io_{name}": value for name, value in zip(_IO_FIELDS, values, strict=True)})
+        read_bytes, write_bytes, read_ops, write_ops = common.pop()
+        return Limits(
+            io_read_bytes_per_s=read_bytes,
+            io_write_bytes_per_s=write_bytes,
+            io_read_ops_per_s=read_ops,
+            io_write_ops_per_s=write_ops,
+        )
     entries = []
     for number, values in sorted(seen.items()):
         disk = block.disk_named(number)
