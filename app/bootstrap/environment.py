@@ -17,6 +17,10 @@ MARKER = "innkeeper-venv"
 """Stands in the folder from the first moment: it is ours and may be made anew."""
 
 GUARD = "innkeeper-lock"
+"""Locked while a set-up is at work."""
+
+BUSY = "innkeeper-busy"
+"""Stands there while packages are installed; after a failure or a kill it tells that they may be there in part."""
 
 
 def digest_of(lock: Path) -> str:
@@ -47,7 +51,7 @@ class Environment:
         if self.holds(name):
             return
         self._claim()
-        with self._alone():
+        with self.alone():
             if self.holds(name):
                 return
             if not self._is_sound():
@@ -70,8 +74,10 @@ class Environment:
 
     def _install(self, name: str) -> None:
         say(f"installing the packages of {name} into {self.folder}")
+        self._busy.touch()
         self.pip("--no-deps", "--require-hashes", "--requirement", str(self.root / name))
         self.stamp(name)
+        self._busy.unlink()
 
     def _make(self) -> None:
         base = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
@@ -87,7 +93,7 @@ class Environment:
 
     def _is_sound(self) -> bool:
         """Whether it was made to its end, and its interpreter still runs (a new Python may have replaced it)."""
-        if not self._made.exists():
+        if not self._made.exists() or self._busy.exists():
             return False
         try:
             command = [str(self.python), "-I", "-c", "import pip"]
@@ -107,7 +113,7 @@ class Environment:
             raise SetUpFailed(f"cannot write to {self.folder}: {error.strerror}") from error
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Keep a second set-up waiting until this one is through."""
         with (self.folder / GUARD).open("a") as guard:
             try:
@@ -120,6 +126,10 @@ class Environment:
     @property
     def _made(self) -> Path:
         return self.folder / "innkeeper-made"
+
+    @property
+    def _busy(self) -> Path:
+        return self.folder / BUSY
 
     def _stamp(self, name: str) -> Path:
         return self.folder / f"{name}.stamp"
