@@ -1,1 +1,1 @@
-"""Reusable Textual widgets for guests and their figures; they show data and never fetch it."""
+"""What is drawn on the screen: widgets that take data by attribute and tell by message. No I/O."""

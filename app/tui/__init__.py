@@ -1,0 +1,1 @@
+"""The screen. Only here do core and widgets meet."""

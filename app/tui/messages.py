@@ -1,0 +1,37 @@
+"""What other threads tell the screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from textual.message import Message
+
+from backends.events import OperationEnded, StepDone
+
+
+@dataclass(slots=True)
+class Batch:
+    """All that happened since the screen last looked; of what replaces itself only the newest."""
+
+    sampled: set[str] = field(default_factory=set)
+    """Backends with a new pass of figures."""
+
+    fleet: bool = False
+    """Guests came, went or changed."""
+
+    backends: bool = False
+    """A backend was lost or came back."""
+
+    operations: bool = False
+    """An operation began or ended."""
+
+    ended: list[OperationEnded] = field(default_factory=list)
+    steps: list[StepDone] = field(default_factory=list)
+
+
+class CoreChanged(Message):
+    """The core has news."""
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__()
+        self.batch = batch

@@ -1,0 +1,99 @@
+"""Help, made from the keys that are really bound."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+from app.core.commands import COMMANDS
+from widgets.glyphs import GLYPHS
+from widgets.guest_column import COLUMNS
+from widgets.line import EMPTY, Line, line
+from widgets.line_view import LineView
+from widgets.text import fit
+
+_GROUPS = {
+    "guest": "Guests", "limit": "Guests", "snapshot": "Guests", "open": "Look into", "view": "View", "mark": "Marks",
+    "log": "Logs", "tab": "Details", "step": "Details", "tree": "Snapshots", "move": "Move", "focus": "Move",
+    "app": "Program",
+}
+_NAMES = {
+    "question_mark": "?", "slash": "/", "colon": ":", "asterisk": "*", "backslash": "\\", "less_than_sign": "<",
+    "greater_than_sign": ">", "exclamation_mark": "!", "left_square_bracket": "[", "right_square_bracket": "]",
+    "minus": "-", "plus": "+", "equals_sign": "=", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del",
+    "enter": "Enter", "escape": "Esc", "space": "Space", "tab": "Tab", "up": "Up", "down": "Down", "home": "Home",
+    "end": "End", "left": "Left", "right": "Right", "shift+tab": "Shift-Tab", "ctrl+@": "Ctrl-Space",
+    "ctrl+right_square_bracket": "Ctrl-]",
+}
+
+
+class HelpScreen(ModalScreen[None]):
+    """All keys that work on the screen below, then the columns, then the filter."""
+
+    DEFAULT_CSS = """
+    HelpScreen { align: center middle; }
+    HelpScreen LineView { width: 84; max-width: 100%; height: 100%; border: round $primary; padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark,f1,enter", "dismiss(None)", "back", show=False, id="help.back"),
+    ]
+
+    def __init__(self, below: Screen[Any]) -> None:
+        super().__init__()
+        self._lines = help_lines(below)
+
+    def compose(self) -> ComposeResult:
+        view = LineView()
+        view.border_title = "Help (Esc goes back)"
+        view.lines = self._lines
+        yield view
+
+    def on_mount(self) -> None:
+        view = self.query_one(LineView)
+        view.show([])
+        view.show(self._lines)
+
+
+def help_lines(screen: Screen[Any]) -> list[Line]:
+    """The live keys of a screen in groups, and what columns and filters mean."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for _, binding, enabled, _ in screen.active_bindings.values():
+        if enabled and binding.description and not binding.system:
+            family = (binding.id or "").partition(".")[0]
+            group = groups.setdefault(_GROUPS.get(family, "More"), {})
+            group.setdefault(_describe(binding), []).append(key_name(binding.key))
+    lines: list[Line] = []
+    for title in dict.fromkeys([*_GROUPS.values(), "More"]):
+        if title in groups:
+            lines += [line((title, "head")),
+                      *(line("  ", (fit(" ".join(keys), 22), "strong"), text) for text, keys in groups[title].items()),
+                      EMPTY]
+    lines.append(line(("Columns", "head")))
+    lines += [line("  ", (fit(column.title or "bar", 22), "strong"), column.meaning) for column in COLUMNS]
+    lines += [EMPTY, line(("Filter", "head"))]
+    lines += [line("  ", (fit(example, 22), "strong"), text) for example, text in (
+        ("web", "name contains it; a regular expression"), ("!web", "all but those"), ("kind:vm kind:ctr", "kind"),
+        ("state:live", "state: live, running, paused, stopped, lost"), ("backend:libvirt", "source of guests"),
+        ("image:debian", "image"), ("cpu>50 mem>=64M", "figures: cpu thr mem limit read write rx tx pids oom"),
+        ("kind:ctr cpu>5 !db", "several: all must hold"))]
+    lines += [EMPTY, line((f"100 % of CPU is one core. State is told by sign and word {GLYPHS.dot} colour adds to it.", "dim"))]
+    return lines
+
+
+def _describe(binding: Binding) -> str:
+    names = (binding.id or "")
+    if names in COMMANDS and not binding.action.count(" "):
+        return f"{binding.description}: {COMMANDS[names].help}"
+    return binding.description
+
+
+def key_name(key: str) -> str:
+    """A key as it is written for people."""
+    if key in _NAMES:
+        return _NAMES[key]
+    if key.startswith("ctrl+"):
+        return "Ctrl-" + key[5:].upper()
+    return key.upper() if len(key) > 1 and key[0] == "f" and key[1:].isdigit() else key

@@ -1,0 +1,175 @@
+"""The first screen: every guest, live."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from app.core.settings import MIN_INTERVAL_S
+from app.tui.actions import COMMAND_BINDINGS
+from app.tui.messages import Batch
+from app.tui.screens.base import BaseScreen
+from app.tui.status import status_lines
+from widgets.bar import Bar
+from widgets.glyphs import GLYPHS
+from widgets.guest_column import BY_NAME
+from widgets.guest_row import GuestRow
+from widgets.guest_table import GuestTable
+from widgets.line import Span
+
+INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
+"""Rhythms that < and > step through."""
+
+
+class MainScreen(BaseScreen):
+    """Status, table, details beside or below it, one line of news, one of keys."""
+
+    DEFAULT_CSS = """
+    MainScreen #body { height: 1fr; layout: vertical; }
+    MainScreen #body.-beside { layout: horizontal; }
+    MainScreen #body.-beside #guests { width: 3fr; }
+    MainScreen #body.-beside Details { width: 2fr; border-left: solid $border; padding: 0 0 0 1; }
+    MainScreen #body.-below #guests { height: 3fr; }
+    MainScreen #body.-below Details { height: 2fr; min-height: 12; border-top: solid $border; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *COMMAND_BINDINGS,
+        Binding("slash", "filter", "filter", show=False, id="view.filter"),
+        Binding("o", "sort", "sort by", show=False, id="view.sort"),
+        Binding("b", "columns", "choose columns", show=False, id="view.columns"),
+        Binding("z", "freeze", "freeze the view", show=False, id="view.freeze"),
+        Binding("less_than_sign", "pace(1)", "slower", show=False, id="view.slower"),
+        Binding("greater_than_sign", "pace(-1)", "faster", show=False, id="view.faster"),
+        Binding("d", "toggle_details", "details beside the table", show=False, id="view.details"),
+        Binding("escape", "clear", "clear filter and marks", show=False, id="view.clear"),
+        Binding("l", "open('logs')", "logs", show=False, id="open.logs"),
+        Binding("N", "open('snapshots')", "snapshots", show=False, id="open.snapshots"),
+        Binding("exclamation_mark", "open('trace')", "what was done to it", show=False, id="open.trace"),
+        Binding("i", "open('inspect')", "inspect", show=False, id="open.inspect"),
+        Binding("tab", "focus_next", "next pane", show=False, id="focus.next"),
+        Binding("shift+tab", "focus_previous", "previous pane", show=False, id="focus.previous"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="status")
+        with Container(id="body"):
+            yield GuestTable(id="guests")
+        yield Bar(id="message")
+        yield Bar(id="keys")
+
+    def on_mount(self) -> None:
+        self.status = self.query_one("#status", Bar)
+        self.table = self.query_one(GuestTable)
+        self.table.focus()
+        self._wants_details = True
+        self.roster.update()
+        self.show_rows(Batch(fleet=True))
+        self.set_interval(1.0, self._pulse)
+
+    def chosen_rows(self) -> list[GuestRow]:
+        return self.table.chosen if hasattr(self, "table") else []
+
+    # ---- news
+
+    def core_changed(self, batch: Batch) -> None:
+        self.show_rows(batch)
+
+    def show_rows(self, batch: Batch) -> None:
+        """Bring table, details and status line up to date."""
+        if not self.is_mounted or not hasattr(self, "table"):
+            return
+        statuses = self.roster.statuses
+        if not self.roster.is_frozen:
+            self.table.empty_text = self._why_empty()
+            self.table.update(self.roster.rows, sampled=bool(batch.sampled))
+        left, right = status_lines(
+            self.innkeeper.host.figures, statuses, interval_s=self.station.interval_s,
+            own_cpu_pct=self.roster.own_cpu_pct, frozen=self.roster.is_frozen, width=self.size.width,
+        )
+        self.status.set(left, right)
+        self.show_message()
+        self.show_keys()
+
+    def _why_empty(self) -> str:
+        if self.roster.rows:
+            return "no guest fits the filter: Esc clears it" if self.table.filter.text else "all guests are hidden: a shows them"
+        if any(status.state == "connecting" for status in self.roster.statuses):
+            return f"reading guests {GLYPHS.ellipsis}"
+        return "no guests yet; make one with: inn run --name web host sleep 1000"
+
+    def _pulse(self) -> None:
+        """Nothing came from the core for a while: ages go on all the same."""
+        if time.monotonic() - self.roster.updated_s > max(1.2, 0.9 * self.station.interval_s):
+            self.roster.update()
+            self.show_rows(Batch())
+
+    def message_right(self) -> list[Span]:
+        table, spans = self.table, []
+        if table.marks:
+            spans.append((f" {len(table.marks)} marked ", "strong"))
+        if table.filter.text:
+            spans.append((f" /{table.filter.text} ", "accent"))
+            if table.filter.problem:
+                spans.append((f" {table.filter.problem} ", "bad"))
+        if table.hidden_count:
+            spans.append((f" {table.hidden_count} hidden ", "dim"))
+        spans.append((f" by {BY_NAME[table.order.sort].title.lower() or table.order.sort} ", "dim"))
+        return spans
+
+    @on(GuestTable.ViewChanged)
+    def _view_changed(self) -> None:
+        self.table.empty_text = self._why_empty()
+        self.show_message()
+
+    @on(GuestTable.Selected)
+    def _selected(self) -> None:
+        self.show_keys()
+
+    # ---- view keys
+
+    def action_filter(self) -> None:
+        from widgets.prompt import Prompt
+
+        before = self.table.filter.text
+
+        def done(text: str | None) -> None:
+            self.table.set_filter(before if text is None else text)
+
+        self.app.push_screen(
+            Prompt("/", before, hint="web  !db  kind:vm  state:running  cpu>50", on_change=self.table.set_filter), done
+        )
+
+    def action_clear(self) -> None:
+        self.table.action_clear_marks()
+        if self.table.filter.text:
+            self.table.set_filter("")
+
+    def action_sort(self) -> None:
+        from app.tui.screens.choose import SortChooser
+
+        self.app.push_screen(SortChooser(self.table.order.sort), lambda name: name and self.table.set_sort(name))
+
+    def action_columns(self) -> None:
+        from app.tui.screens.choose import ColumnChooser
+
+        self.app.push_screen(ColumnChooser(self.table.hidden_columns),
+                             lambda hidden: None if hidden is None else self.table.set_hidden_columns(hidden))
+
+    def action_freeze(self) -> None:
+        self.roster.is_frozen = not self.roster.is_frozen
+        self.roster.update()
+        self.show_rows(Batch())
+
+    def action_pace(self, slower: int) -> None:
+        now = self.station.interval_s
+        if slower > 0:
+            wanted = next((each for each in INTERVALS_S if each > now), now)
+        else:
+            wanted = next((each for each in reversed(INTERVALS_S) if each < now), now)
+        self.station.set_interval(max(MIN_INTERVAL_S, wanted))
+        self.show_rows(Batch())

@@ -1,0 +1,202 @@
+"""The columns of the guest table: what each shows, how wide it is, and which go first when there is no room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backends.metrics import FIELDS
+from backends.model import GuestKind, GuestState
+from widgets.glyphs import GLYPHS, bar
+from widgets.guest_row import GuestRow
+from widgets.line import Line, Role, Span
+from widgets.text import clean, fit
+from widgets.units import duration, quantity
+
+Cell = Callable[[GuestRow, int], tuple[Span, ...]]
+SortKey = Callable[[GuestRow], "float | str | None"]
+
+STATE_ROLES: dict[GuestState, Role] = {
+    GuestState.RUNNING: "good", GuestState.PAUSED: "accent", GuestState.STOPPING: "warn", GuestState.CREATING: "accent",
+    GuestState.CREATED: "dim", GuestState.STOPPED: "dim", GuestState.LOST: "bad", GuestState.UNKNOWN: "warn",
+}
+KIND_WORDS = {GuestKind.CONTAINER: "ctr", GuestKind.VM: "vm"}
+WARN_THROTTLED_PCT = 10.0
+WARN_MEMORY_PCT = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column."""
+
+    name: str
+    """Field of Rates, or the column's own name."""
+
+    letter: str
+    """Key after `o` that sorts by it; empty if it cannot be sorted."""
+
+    title: str
+    width: int
+    priority: int
+    """0 is always shown; the highest goes first when the terminal is narrow."""
+
+    cell: Cell
+    sort: SortKey
+    right: bool = True
+    largest_first: bool = True
+    moving: bool = False
+    """True if its values move every second: the table then smooths the order."""
+
+    meaning: str = ""
+
+
+def _state(row: GuestRow, width: int) -> tuple[Span, ...]:
+    state = row.guest.state
+    if row.pending:
+        return ((GLYPHS.pending, "accent"), (fit(" " + state.value, width - 1), ""))
+    role: Role = "dim" if row.stale_s is not None else STATE_ROLES[state]
+    return ((GLYPHS.state(state), role), (fit(" " + state.value, width - 1), ""))
+
+
+def _name(row: GuestRow, width: int) -> tuple[Span, ...]:
+    return ((fit(row.name, width), "strong" if row.guest.state.is_live else ""),)
+
+
+def _kind(row: GuestRow, width: int) -> tuple[Span, ...]:
+    return ((fit(KIND_WORDS[row.guest.kind], width), ""),)
+
+
+def cpu_share(row: GuestRow) -> float | None:
+    """CPU use as a share of what the guest may use: its quota, a VM's vCPUs, or one core."""
+    if row.rates.cpu_pct is None:
+        return None
+    cores = row.guest.limits.cpus or row.guest.cpu_count or 1
+    return row.rates.cpu_pct / (100.0 * cores)
+
+
+def _cpu_bar(row: GuestRow, width: int) -> tuple[Span, ...]:
+    share = cpu_share(row)
+    return ((bar(share, width), "warn" if share is not None and share > 0.95 and row.guest.limits.cpus else "cpu"),)
+
+
+def _note(row: GuestRow, width: int) -> tuple[Span, ...]:
+    told = clean(row.note)
+    if told:
+        return ((fit(told, width), "bad" if told.startswith("OOM") else "dim"),)
+    return ((fit("up " + duration(row.uptime_s) if row.uptime_s is not None else "", width), "dim"),)
+
+
+def _figure(name: str, alarm: float | None = None) -> Cell:
+    unit = FIELDS[name].unit
+
+    def cell(row: GuestRow, width: int) -> tuple[Span, ...]:
+        value = getattr(row.rates, name)
+        if value is None:
+            return ((fit("", width), ""),)
+        role: Role = "warn" if alarm is not None and value >= alarm else ""
+        return ((fit(quantity(value, unit), width, right=True), role),)
+
+    return cell
+
+
+def _memory_limit(row: GuestRow, width: int) -> tuple[Span, ...]:
+    limit, pct = row.rates.memory_limit_bytes, row.rates.memory_pct
+    if limit is None or pct is None:
+        return ((fit("", width), ""),)
+    role: Role = "warn" if pct >= WARN_MEMORY_PCT else ""
+    return ((fit(f"{quantity(pct, '%')}%", width, right=True), role),)
+
+
+def _value(name: str) -> SortKey:
+    return lambda row: getattr(row.rates, name)
+
+
+def _of_field(letter: str, name: str, title: str, width: int, priority: int, cell: Cell | None = None,
+              alarm: float | None = None) -> Column:
+    field = FIELDS[name]
+    return Column(name, letter, title, width, priority, cell or _figure(name, alarm), _value(name), moving=True,
+                  meaning=field.meaning)
+
+
+_ORDER_OF_STATES = {state: index for index, state in enumerate((
+    GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING, GuestState.CREATING, GuestState.CREATED,
+    GuestState.LOST, GuestState.UNKNOWN, GuestState.STOPPED))}
+
+COLUMNS: tuple[Column, ...] = (
+    Column("state", "s", "STATE", 10, 0, _state, lambda row: _ORDER_OF_STATES[row.guest.state], right=False,
+           largest_first=False, meaning="What the guest is doing; the arrow means that an operation runs."),
+    Column("name", "n", "NAME", 14, 0, _name, lambda row: row.name.casefold(), right=False, largest_first=False,
+           meaning="Its name, with the backend where the name alone is not unique."),
+    Column("kind", "k", "KIND", 4, 6, _kind, lambda row: row.guest.kind.value, right=False, largest_first=False,
+           meaning="Container (ctr) or virtual machine (vm)."),
+    _of_field("c", "cpu_pct", "CPU%", 5, 0),
+    Column("cpu_bar", "", "", 6, 5, _cpu_bar, lambda row: None, right=False,
+           meaning="CPU use as a share of its limit, or of one core."),
+    _of_field("h", "cpu_throttled_pct", "THR%", 5, 2, alarm=WARN_THROTTLED_PCT),
+    _of_field("m", "memory_bytes", "MEM", 5, 0),
+    _of_field("p", "memory_pct", "/LIMIT", 6, 1, _memory_limit),
+    _of_field("r", "io_read_bytes_per_s", "READ/s", 6, 3),
+    _of_field("w", "io_write_bytes_per_s", "WRIT/s", 6, 3),
+    _of_field("d", "net_rx_bytes_per_s", "RX/s", 5, 4),
+    _of_field("u", "net_tx_bytes_per_s", "TX/s", 5, 4),
+    _of_field("i", "pids", "PIDS", 5, 7),
+    Column("note", "a", "UP / NOTE", 12, 8, _note, lambda row: row.uptime_s, right=False,
+           meaning="Time since its start, or what is wrong with it."),
+)
+BY_NAME = {column.name: column for column in COLUMNS}
+BY_LETTER = {column.letter: column for column in COLUMNS if column.letter}
+MOVING = tuple(column for column in COLUMNS if column.moving)
+
+GUTTER = 2
+"""Cells left of the first column: the cursor's sign and the mark."""
+
+NAME_MAX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns shown in a terminal of some width, with their widths."""
+
+    columns: tuple[tuple[Column, int], ...]
+
+    def column_at(self, x: int) -> Column | None:
+        """The column drawn at a cell."""
+        at = GUTTER
+        for column, width in self.columns:
+            if at <= x < at + width + 1:
+                return column
+            at += width + 1
+        return None
+
+
+def lay_out(width: int, hidden: frozenset[str] = frozenset(), name_width: int = 14) -> Layout:
+    """Choose the columns that fit; name and note take what is left over."""
+    wanted = [column for column in COLUMNS if column.name not in hidden or column.priority == 0]
+
+    def used() -> int:
+        return GUTTER + sum(column.width + 1 for column in wanted) - 1
+
+    while used() > width and any(column.priority for column in wanted):
+        worst = max(column.priority for column in wanted)
+        wanted = [column for column in wanted if column.priority != worst]
+    widths = {column.name: column.width for column in wanted}
+    spare = width - used()
+    if spare < 0:
+        widths["name"] = max(6, widths["name"] + spare)
+    grow = min(max(0, spare), max(0, min(NAME_MAX, name_width) - widths["name"]))
+    widths["name"] += grow
+    if "note" in widths:
+        widths["note"] += max(0, spare - grow)
+    return Layout(tuple((column, widths[column.name]) for column in wanted))
+
+
+def heading(layout: Layout, sort: str, reverse: bool) -> Line:
+    """The heading line; a sign shows what it is sorted by."""
+    spans: list[Span] = [(" " * GUTTER, "head")]
+    for column, width in layout.columns:
+        title = column.title
+        if column.name == sort:
+            sign = GLYPHS.up if reverse != column.largest_first else GLYPHS.down
+            title = (title + sign) if len(title) < width else title[: width - 1] + sign
+        spans.append((fit(title, width, right=column.right) + " ", "head"))
+    return tuple(spans)

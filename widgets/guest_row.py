@@ -1,0 +1,52 @@
+"""What the table knows about one guest at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.metrics import Rates
+from backends.model import Guest, GuestRef
+
+NO_RATES = Rates()
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRow:
+    """One guest with its latest figures."""
+
+    guest: Guest
+    name: str
+    """As it is told to the user: unique, and already made harmless."""
+
+    rates: Rates = NO_RATES
+    group: str = ""
+    """Heading it stands under when the table is grouped."""
+
+    pending: str = ""
+    """Title of the operation that runs on it now."""
+
+    stale_s: float | None = None
+    """Seconds since its backend last answered; None while it answers in time."""
+
+    uptime_s: float | None = None
+    smooth: tuple[float, ...] = ()
+    """Moving averages of the sortable figures, by which the table sorts."""
+
+    @property
+    def ref(self) -> GuestRef:
+        return self.guest.ref
+
+    @property
+    def note(self) -> str:
+        """One short text that explains the state, most urgent first."""
+        if self.stale_s is not None:
+            return f"no answer {int(self.stale_s)} s"
+        if self.pending:
+            return f"{self.pending} …"
+        guest = self.guest
+        told = guest.note
+        if not told and not guest.state.is_live and guest.exit_code is not None:
+            told = f"exit {guest.exit_code}"
+        if self.rates.oom_kills or guest.oom_kills:
+            told = f"OOM kills {self.rates.oom_kills or guest.oom_kills}" + (f", {told}" if told else "")
+        return told

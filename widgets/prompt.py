@@ -1,0 +1,69 @@
+"""One line of text from the user, asked at the bottom of the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from widgets.bar import Bar
+from widgets.line import line, width_of
+
+Check = Callable[[str], str]
+"""Takes the text and returns what is wrong with it, or ""."""
+
+
+class Prompt(ModalScreen[str | None]):
+    """Returns the text, or None if the user went back. `check` is asked on Enter, `on_change` with every key."""
+
+    DEFAULT_CSS = """
+    Prompt { align: left bottom; background: transparent; }
+    Prompt Horizontal { height: 1; dock: bottom; background: $panel; }
+    Prompt Bar.-label { width: auto; }
+    Prompt Bar.-problem { dock: bottom; margin-bottom: 1; background: $panel; }
+    Prompt Input { height: 1; border: none; padding: 0; width: 1fr; background: $panel; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", show=False, id="prompt.back")]
+
+    def __init__(self, label: str, value: str = "", *, hint: str = "", check: Check | None = None,
+                 on_change: Callable[[str], object] | None = None) -> None:
+        super().__init__()
+        self._label, self._value, self._hint = label, value, hint
+        self._check, self._on_change = check, on_change
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Bar(classes="-label")
+            yield Input(self._value, placeholder=self._hint, select_on_focus=False)
+        yield Bar(classes="-problem")
+
+    def on_mount(self) -> None:
+        label = line((f" {self._label} ", "head"))
+        bar = self.query_one(".-label", Bar)
+        bar.styles.width = width_of(label)
+        bar.set(label)
+        self.query_one(".-problem", Bar).display = False
+        self.query_one(Input).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._on_change is not None:
+            self._on_change(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        problem = self._check(event.value) if self._check is not None else ""
+        if not problem:
+            self.dismiss(event.value)
+            return
+        bar = self.query_one(".-problem", Bar)
+        bar.display = True
+        bar.set(line((f" {problem}", "bad")))
+
+    def action_back(self) -> None:
+        self.dismiss(None)
