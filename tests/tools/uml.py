@@ -84,10 +84,11 @@ def run(
         )
         deadline = time.monotonic() + timeout_s
         timer = threading.Timer(timeout_s, _kill_all, [kernel.pid])
-        timer.start()
         try:
-            boot_talk = _stream(kernel, out)
-            kernel.wait()
+            with _watched(kernel.pid, folder):
+                timer.start()
+                boot_talk = _stream(kernel, out)
+                kernel.wait()
         finally:
             timer.cancel()
             _kill_all(kernel.pid)
@@ -95,6 +96,23 @@ def run(
         if fetch is not None and (folder / "fetched").exists():
             shutil.copyfile(folder / "fetched", fetch)
         return _outcome(folder, boot_talk, time.monotonic() >= deadline, timeout_s)
+
+
+@contextmanager
+def _watched(leader: int, folder: Path) -> Iterator[None]:
+    """Kill the kernel's processes, and remove the folder, also when this process is killed.
+
+    Programs inside are traced processes here. Were only their tracer to end, they would go on as processes of
+    this machine, as root. The watcher waits for the end of a pipe that this process holds.
+    """
+    script = 'read -r _; kill -s KILL -- "-$1"; rm -rf "$2"'
+    line = ["sh", "-c", script, "sh", str(leader), str(folder)]
+    watcher = subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.communicate()
 
 
 def _outcome(folder: Path, boot_talk: list[str], late: bool, timeout_s: float) -> int:
@@ -224,9 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if reason:
         print(f"uml: cannot run {shlex.join(chosen.command)}: {reason}", file=sys.stderr)
         return DID_NOT_BOOT
-    return run(
-        chosen.command, cgroup=chosen.cgroup, timeout_s=chosen.timeout, memory=chosen.memory, fetch=chosen.fetch
-    )
+    return run(chosen.command, cgroup=chosen.cgroup, timeout_s=chosen.timeout, memory=chosen.memory, fetch=chosen.fetch)
 
 
 if __name__ == "__main__":
