@@ -1,0 +1,110 @@
+"""Namespaces as steps (namespaces(7)), and joining those of a live guest."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from backends.kernel import linux
+from backends.kernel.mounts import KernelStep
+
+FLAGS = {
+    "mount": linux.CLONE_NEWNS,
+    "pid": linux.CLONE_NEWPID,
+    "network": linux.CLONE_NEWNET,
+    "ipc": linux.CLONE_NEWIPC,
+    "uts": linux.CLONE_NEWUTS,
+    "cgroup": linux.CLONE_NEWCGROUP,
+    "user": linux.CLONE_NEWUSER,
+    "time": linux.CLONE_NEWTIME,
+}
+"""Namespace types by their names in the OCI runtime specification."""
+
+_UNSHARE_OPTION = dict(zip(FLAGS, "mpniuCUT", strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Unshare(KernelStep):
+    """Leave the host's namespaces of the given types for new ones."""
+
+    types: tuple[str, ...]
+    kind = "unshare"
+
+    def describe(self) -> str:
+        return "new namespaces: " + ", ".join(self.types)
+
+    def by_hand(self) -> str:
+        return "unshare -" + "".join(_UNSHARE_OPTION[name] for name in self.types)
+
+    def run(self) -> None:
+        flags = 0
+        for name in self.types:
+            flags |= FLAGS[name]
+        linux.unshare(flags)
+
+
+@dataclass(frozen=True, slots=True)
+class SetHostname(KernelStep):
+    """Name the container's uts namespace."""
+
+    hostname: str
+    kind = "sethostname"
+
+    def describe(self) -> str:
+        return f"set the host name to {self.hostname}"
+
+    def by_hand(self) -> str:
+        return f"hostname {self.hostname}"
+
+    def run(self) -> None:
+        socket.sethostname(self.hostname)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSessionKeyring(KernelStep):
+    """Leave the caller's session keyring for a new one, so that its keys are out of reach (keyrings(7))."""
+
+    name: str
+    kind = "keyctl"
+
+    def describe(self) -> str:
+        return f"new session keyring {self.name}"
+
+    def run(self) -> None:
+        try:
+            linux.keyctl_join_session_keyring(self.name)
+        except OSError as error:
+            if error.errno != 38:  # ENOSYS: a kernel without keyrings has no keys to protect
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSysctls(KernelStep):
+    """Set kernel parameters that belong to the container's own namespaces. Runs after the pivot."""
+
+    values: tuple[tuple[str, str], ...]
+    kind = "sysctl"
+
+    def describe(self) -> str:
+        return "set " + ", ".join(f"{name}={value}" for name, value in self.values)
+
+    def by_hand(self) -> str:
+        return "sysctl -w " + " ".join(f"{name}={value}" for name, value in self.values)
+
+    def run(self) -> None:
+        for name, value in self.values:
+            path = "/proc/sys/" + name.replace(".", "/")
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+
+
+def join_all(pidfd: int, types: tuple[str, ...]) -> None:
+    """Enter the namespaces of the process that pidfd refers to; a fork is needed for the pid namespace."""
+    flags = 0
+    for name in types:
+        flags |= FLAGS[name]
+    linux.setns(pidfd, flags)

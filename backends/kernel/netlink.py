@@ -1,0 +1,173 @@
+"""Links, addresses and bridges as steps, over rtnetlink through pyroute2 (rtnetlink(7), veth(4)).
+
+pyroute2 costs a third of a second to import, so it is imported where a step runs: in the warm spawner
+and what it forks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from backends.kernel.mounts import KernelStep
+
+
+@contextmanager
+def _rtnetlink() -> Iterator[Any]:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    with IPRoute() as route:
+        try:
+            yield route
+        except NetlinkError as error:
+            raise OSError(error.code, os.strerror(error.code)) from error
+
+
+def _index(route: Any, name: str) -> int:
+    found = route.link_lookup(ifname=name)
+    if not found:
+        raise OSError(19, f"no link {name}", name)
+    return int(found[0])
+
+
+def link_exists(name: str) -> bool:
+    """Say whether this network namespace has a link of that name."""
+    return os.path.isdir(f"/sys/class/net/{name}")
+
+
+def delete_link(name: str) -> None:
+    """Delete a link; one that is gone already is no error."""
+    with _rtnetlink() as route:
+        found = route.link_lookup(ifname=name)
+        if found:
+            route.link("del", index=found[0])
+
+
+def links_of(bridge: str) -> list[str]:
+    """Return the links that hang on a bridge."""
+    try:
+        return sorted(os.listdir(f"/sys/class/net/{bridge}/brif"))
+    except FileNotFoundError:
+        return []
+
+
+def taken_subnets() -> set[str]:
+    """Return the destinations of all IPv4 routes, as "a.b.c.d/n"."""
+    with _rtnetlink() as route:
+        return {f"{r.get_attr('RTA_DST')}/{r['dst_len']}" for r in route.get_routes(family=2) if r.get_attr("RTA_DST")}
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureBridge(KernelStep):
+    """Make the bridge that containers share, with the host's address on it; one that is there stays."""
+
+    name: str
+    address: str
+    prefix_length: int
+    kind = "bridge"
+
+    def describe(self) -> str:
+        return f"bridge {self.name} with {self.address}/{self.prefix_length}"
+
+    def by_hand(self) -> str:
+        return (
+            f"ip link add {self.name} type bridge; ip addr add {self.address}/{self.prefix_length} dev {self.name}; "
+            f"ip link set {self.name} up"
+        )
+
+    def run(self) -> None:
+        if link_exists(self.name):
+            return
+        with _rtnetlink() as route:
+            try:
+                route.link("add", ifname=self.name, kind="bridge", br_stp_state=0, br_forward_delay=0)
+                index = _index(route, self.name)
+                route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
+                route.link("set", index=index, state="up")
+            except BaseException:
+                delete_link(self.name)
+                raise
+
+    def undo(self) -> None:
+        if not links_of(self.name):
+            delete_link(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeVeth(KernelStep):
+    """Make a pair of links: one end on the bridge, the other in the network namespace of a process."""
+
+    host: str
+    guest: str
+    bridge: str
+    pid: int
+    mac: str
+    kind = "veth"
+
+    def describe(self) -> str:
+        return f"link {self.host} on {self.bridge} to {self.guest} in the container"
+
+    def by_hand(self) -> str:
+        return (
+            f"ip link add {self.host} master {self.bridge} type veth peer name {self.guest} address {self.mac} "
+            f"netns {self.pid}; ip link set {self.host} up"
+        )
+
+    def run(self) -> None:
+        with _rtnetlink() as route:
+            # The peer is made in the other namespace at once, under its final name: nothing to rename or move.
+            peer = {"ifname": self.guest, "net_ns_pid": self.pid, "address": self.mac}
+            route.link(
+                "add", ifname=self.host, kind="veth", peer=peer, master=_index(route, self.bridge), state="up"
+            )
+
+    def undo(self) -> None:
+        delete_link(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackUp(KernelStep):
+    """Bring lo up in a new network namespace."""
+
+    kind = "link"
+
+    def describe(self) -> str:
+        return "bring lo up"
+
+    def by_hand(self) -> str:
+        return "ip link set lo up"
+
+    def run(self) -> None:
+        with _rtnetlink() as route:
+            route.link("set", index=1, state="up")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigureLink(KernelStep):
+    """Give the container's end its address and the way out. Runs inside its network namespace."""
+
+    name: str
+    address: str
+    prefix_length: int
+    gateway: str
+    kind = "address"
+
+    def describe(self) -> str:
+        return f"{self.name} has {self.address}/{self.prefix_length}, gateway {self.gateway}"
+
+    def by_hand(self) -> str:
+        return (
+            f"ip addr add {self.address}/{self.prefix_length} dev {self.name}; ip link set {self.name} up; "
+            f"ip route add default via {self.gateway}"
+        )
+
+    def run(self) -> None:
+        with _rtnetlink() as route:
+            index = _index(route, self.name)
+            route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
+            route.link("set", index=index, state="up")
+            route.route("add", dst="default", gateway=self.gateway)

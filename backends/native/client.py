@@ -1,0 +1,233 @@
+"""The client's side: reach the spawner (starting it on first use) and a container's supervisor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backends.errors import InnkeeperError, StartFailed, TimedOut, WrongState
+from backends.kernel import linux
+from backends.native import protocol
+from backends.native.store import ContainerStore
+from backends.trace import StepRecord
+
+_SPAWNER_START_S = 15.0
+_ANSWER_S = 90.0
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def code_version() -> str:
+    """Return a text that changes when the code that a spawner has loaded does."""
+    digest = hashlib.sha256(sys.version.encode())
+    for folder in ("backends", "backends/kernel", "backends/native"):
+        for path in sorted((_ROOT / folder).glob("*.py")):
+            found = path.stat()
+            digest.update(f"{path}{found.st_mtime_ns}{found.st_size}".encode())
+    return digest.hexdigest()[:16]
+
+
+class SpawnerClient:
+    """Asks the spawner of a state folder to start containers."""
+
+    def __init__(self, store: ContainerStore, parent: str) -> None:
+        self._store, self._parent = store, parent
+
+    def start(
+        self, container_id: str, size: tuple[int, int] | None, keep: Callable[[StepRecord], None]
+    ) -> int:
+        """Start a container and return its first process's pid. Raises StartFailed."""
+        for _ in range(3):
+            with self._connect() as sock:
+                sock.settimeout(_ANSWER_S)
+                try:
+                    protocol.send(sock, {"op": "start", "id": container_id, "size": size, "version": code_version()})
+                    answer = self._follow(sock, keep)
+                except protocol.Closed:
+                    continue  # the spawner ended between our connecting and asking
+                except TimeoutError:
+                    raise StartFailed(f"no answer from its supervisor within {_ANSWER_S:.0f} s") from None
+            if "stale" not in answer:
+                return int(answer["pid"])
+            self._wait_until_gone()
+        raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
+
+    def _follow(self, sock: socket.socket, keep: Callable[[StepRecord], None]) -> dict[str, Any]:
+        while True:
+            answer, _ = protocol.receive(sock)
+            if "step" in answer:
+                keep(StepRecord.from_json(answer["step"]))
+            elif "error" in answer:
+                raise StartFailed(answer["error"], exit_code=answer.get("exit_code", 125), hint=answer.get("hint", ""))
+            else:
+                return answer
+
+    def shutdown(self) -> None:
+        """End the spawner if it is up; containers go on."""
+        try:
+            with protocol.connect(self._store.run_dir / "spawner", 2.0) as sock:
+                protocol.send(sock, {"op": "shutdown"})
+                protocol.receive(sock)
+        except (OSError, protocol.Closed):
+            return
+        self._wait_until_gone()
+
+    def _wait_until_gone(self) -> None:
+        deadline = time.monotonic() + 5.0
+        while (self._store.run_dir / "spawner").exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _connect(self) -> socket.socket:
+        path = self._store.run_dir / "spawner"
+        try:
+            return protocol.connect(path, 5.0)
+        except (FileNotFoundError, ConnectionRefusedError):
+            self._launch()
+        deadline = time.monotonic() + _SPAWNER_START_S
+        while True:
+            try:
+                return protocol.connect(path, 5.0)
+            except (FileNotFoundError, ConnectionRefusedError):
+                if time.monotonic() > deadline:
+                    log = self._store.run_dir / "spawner.log"
+                    raise StartFailed("the spawner does not come up", hint=f"see {log}") from None
+                time.sleep(0.005)
+
+    def _launch(self) -> None:
+        """Start a spawner that belongs to nobody's terminal or session."""
+        arguments = [str(self._store.state_dir), str(self._store.run_dir), self._parent, code_version()]
+        code = (
+            f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+            "from backends.native.spawner import main; main(*sys.argv[1:])"
+        )
+        with open(self._store.run_dir / "spawner.log", "ab") as log:
+            # A shell that goes away at once makes it nobody's child, so that no client must reap it.
+            subprocess.run(
+                ["/bin/sh", "-c", 'exec setsid "$@" &', "sh", sys.executable, "-c", code, *arguments],
+                cwd="/",
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                close_fds=True,
+                check=True,
+            )
+
+
+class SupervisorClient:
+    """Talks to the supervisor of one container."""
+
+    def __init__(self, store: ContainerStore, container_id: str, name: str) -> None:
+        self._path = store.run_folder(container_id) / "control"
+        self._name = name
+
+    def connect(self) -> socket.socket:
+        """Return a connection the caller closes. Raises WrongState if the container is not live."""
+        try:
+            return protocol.connect(self._path, _ANSWER_S)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise WrongState(f"container {self._name} is not running") from None
+
+    def ask(self, message: Mapping[str, Any], fds: Sequence[int] = ()) -> dict[str, Any]:
+        """Send one request and return the answer. Raises WrongState, InnkeeperError as the supervisor says."""
+        with self.connect() as sock:
+            return self.exchange(sock, message, fds)[0]
+
+    def exchange(
+        self, sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = ()
+    ) -> tuple[dict[str, Any], list[int]]:
+        """Send a request over an open connection and return the answer with its descriptors."""
+        try:
+            protocol.send(sock, message, fds)
+            answer, received = protocol.receive(sock)
+        except protocol.Closed:
+            raise WrongState(f"container {self._name} is not running") from None
+        except TimeoutError:
+            raise TimedOut(f"the supervisor of {self._name} does not answer") from None
+        if "error" in answer:
+            kind = StartFailed if answer.get("exit_code", 1) in (125, 126, 127) else InnkeeperError
+            error = kind(answer["error"], hint=answer.get("hint", ""))
+            error.exit_code = answer.get("exit_code", 1)
+            raise error
+        return answer, received
+
+    def wait(self, request: Mapping[str, Any], timeout_s: float | None) -> int:
+        """Send "wait" or "stop" and return the exit code once it has ended. Raises TimedOut, WrongState."""
+        with self.connect() as sock:
+            try:
+                protocol.send(sock, request)
+                sock.settimeout(timeout_s)
+                answer, _ = protocol.receive(sock)
+            except TimeoutError:
+                raise TimedOut(f"container {self._name} did not end within {timeout_s:g} s") from None
+            except protocol.Closed:
+                raise WrongState(f"container {self._name} has ended, and its supervisor with it") from None
+        return int(answer["exit_code"])
+
+
+class NativeExecSession:
+    """A program that runs in a container; its end comes over the connection it was asked for."""
+
+    def __init__(self, sock: socket.socket, pid: int, terminal_fd: int | None) -> None:
+        self._sock, self.pid, self.terminal_fd = sock, pid, terminal_fd
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the program's terminal its size."""
+        if self.terminal_fd is not None:
+            linux.set_window_size(self.terminal_fd, rows, columns)
+
+    def wait(self) -> int:
+        """Block until it ends and return its exit code; 137 if its container ended first."""
+        self._sock.settimeout(None)
+        try:
+            answer, _ = protocol.receive(self._sock)
+        except protocol.Closed:
+            return 128 + signal.SIGKILL
+        return int(answer["exit_code"])
+
+    def close(self) -> None:
+        """Let go; a program that still runs is sent SIGHUP by the supervisor."""
+        self._sock.close()
+        if self.terminal_fd is not None:
+            os.close(self.terminal_fd)
+            self.terminal_fd = None
+
+
+class NativeAttachSession:
+    """The way to a container's standard input."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        sock.settimeout(None)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; blocks while the program does not read. Raises WrongState when it has ended."""
+        for start in range(0, len(data), 32768):
+            self._send(b"D" + data[start : start + 32768])
+
+    def close_stdin(self) -> None:
+        """Give it end-of-file."""
+        self._send(b"E")
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its terminal the size."""
+        protocol.send(self._sock, {"op": "resize", "rows": rows, "columns": columns})
+
+    def close(self) -> None:
+        """Detach."""
+        self._sock.close()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._sock.send(data)
+        except OSError as error:
+            raise WrongState("the container has ended") from error
+
+

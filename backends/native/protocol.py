@@ -1,0 +1,122 @@
+"""How clients, the spawner, supervisors and inits talk: JSON messages over SOCK_SEQPACKET, descriptors beside them.
+
+::
+
+    client → spawner      {"op": "start", "id": …}                    answer comes from the new supervisor
+                          {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "version": …}
+    supervisor → client   {"step": {…}} …  then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
+    client → supervisor   {"op": "ping" | "kill" | "stop" | "pause" | "resume" | "wait" | "attach" | "exec" …}
+    supervisor → client   {"ok": true, …} | {"error": …}; later {"exit_code": n} for wait, stop and exec
+    init → supervisor     {"pid": n} (from the stage) · {"steps": […]} · {"terminal": true}+fd · {"ready": true}
+                          {"failed": …, "errno": n, "exec": bool}; end of file is a successful exec
+    supervisor → init     {"go": true}
+    attached client       b"D" + bytes: standard input;  b"E": end of it;  JSON {"op": "resize"}
+
+A message is one packet: whole or not at all. Peers are checked by SO_PEERCRED: same user, or root.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backends.errors import InnkeeperError
+
+MAX_MESSAGE = 160_000
+_MAX_FDS = 4
+
+
+class Closed(Exception):
+    """The peer has gone."""
+
+
+def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
+    """Send one message. Raises Closed, InnkeeperError if it is too long."""
+    data = json.dumps(message, separators=(",", ":")).encode()
+    if len(data) > MAX_MESSAGE:
+        raise InnkeeperError(f"the request is too long: {len(data)} bytes, at most {MAX_MESSAGE}")
+    try:
+        if fds:
+            sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+        else:
+            sock.send(data)
+    except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+        raise Closed from None
+
+
+def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """Return one packet and the descriptors that came with it, which the caller closes. Raises Closed."""
+    try:
+        data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE + 1, socket.CMSG_LEN(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        raise Closed from None
+    fds = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if not data:
+        for fd in fds:
+            os.close(fd)
+        raise Closed
+    return data, list(fds)
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return one JSON message and its descriptors. Raises Closed, ValueError for what is no JSON object."""
+    data, fds = receive_raw(sock)
+    try:
+        return decode(data), fds
+    except ValueError:
+        for fd in fds:
+            os.close(fd)
+        raise
+
+
+def decode(data: bytes) -> dict[str, Any]:
+    """Return the JSON object in a packet. Raises ValueError."""
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("not an object")
+    return message
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a listening socket at path, replacing a dead one. The path may be of any length."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    path.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # sun_path holds 108 bytes; through the descriptor the name is short whatever the folder's is.
+        sock.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
+    os.chmod(path, 0o600)
+    sock.listen(64)
+    return sock
+
+
+def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
+    """Connect to a socket. Raises OSError (FileNotFoundError, ConnectionRefusedError) if nobody listens."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    sock.settimeout(timeout_s)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.close(folder)
+    return sock
+
+
+def peer_is_trusted(sock: socket.socket) -> bool:
+    """Say whether the peer is our own user or root."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return uid in (0, os.geteuid())

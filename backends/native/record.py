@@ -1,0 +1,97 @@
+"""What is kept of a container on disk: its record, its status, and nothing else.
+
+The spec itself is the OCI `config.json` beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from backends.model import DeviceIo, GuestState, Limits
+
+
+class _Json:
+    """A dataclass that is one JSON object; keys it does not know are left out, so older versions can read."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)  # type: ignore[call-overload]
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        raw = json.loads(text)
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in raw.items() if key in known})
+
+
+@dataclass(frozen=True)
+class ContainerRecord(_Json):
+    """What is fixed when a container is made (container.json)."""
+
+    id: str
+    name: str
+    image: str
+    created_s: float
+    layers: list[str]
+    """Folders of the image, top first."""
+
+    network: str
+    """ "bridge" or "none"."""
+
+    address: str | None = None
+    prefix_length: int = 24
+    gateway: str | None = None
+    bridge: str | None = None
+    stop_signal: str = "SIGTERM"
+    user: str | None = None
+    """As the user gave it; looked up in the container's own /etc/passwd when it starts."""
+
+    stdin: bool = False
+    """Keep its standard input open for `attach`."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    snapshot: str | None = None
+    """Name of the snapshot that its present file system descends from."""
+
+    @property
+    def host_link(self) -> str:
+        """Name of the host's end of its veth pair: at most 15 bytes."""
+        return f"inn{self.id[:10]}"
+
+    @property
+    def mac(self) -> str:
+        """A locally administered address made of the id."""
+        digits = self.id[:10].ljust(10, "0")
+        return "02:" + ":".join(digits[i : i + 2] for i in range(0, 10, 2))
+
+
+@dataclass(frozen=True)
+class Status(_Json):
+    """What changes while a container lives (status.json)."""
+
+    state: str = GuestState.CREATED.value
+    pid: int | None = None
+    pid_start: int | None = None
+    """Start time of pid in clock ticks (/proc/PID/stat field 22): with it a reused pid is told apart."""
+
+    boot_id: str = ""
+    started_s: float | None = None
+    finished_s: float | None = None
+    exit_code: int | None = None
+    oom_kills: int | None = None
+    note: str = ""
+
+
+def limits_to_json(limits: Limits) -> dict[str, Any]:
+    """Return the limits that are set, as JSON types."""
+    return {key: value for key, value in asdict(limits).items() if value not in (None, ())}
+
+
+def limits_from_json(raw: Mapping[str, Any]) -> Limits:
+    """The reverse of limits_to_json."""
+    known = {f.name for f in fields(Limits)}
+    values = {key: value for key, value in raw.items() if key in known}
+    values["io_devices"] = tuple(DeviceIo(**device) for device in raw.get("io_devices", ()))
+    return Limits(**values)

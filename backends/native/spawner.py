@@ -1,0 +1,177 @@
+"""The warm process that forks supervisors, so that a start costs a fork and not an interpreter's start.
+
+One a state folder. It starts on first use, holds no state, and may die or be replaced at any time:
+supervisors go on without it. While it lives it notices a supervisor's death and cleans up after it.
+It ends by itself when it has been idle for a while.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from backends.errors import InnkeeperError, StartFailed
+from backends.kernel import linux, seccomp
+from backends.kernel.cgroup import CgroupHost, detect
+from backends.native import protocol
+from backends.native.seccomp_profile import default_profile
+from backends.native.store import ContainerStore
+from backends.native.supervisor import Supervisor
+from backends.native.sweep import clean_up_after
+
+_IDLE_S = 120.0
+_REQUEST_TIMEOUT_S = 5.0
+
+
+class Spawner:
+    """Answers start requests by forking."""
+
+    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str) -> None:
+        self._store, self._host, self._version = store, host, version
+        self._keeper = host.group(f"{parent}/keeper")
+        self._supervisors: dict[int, str] = {}
+        self._selector = selectors.DefaultSelector()
+        self._used_s = time.monotonic()
+        self._ends = False
+
+    def serve(self) -> None:
+        """Serve until idle for long or told to end."""
+        self._move_out()
+        self._catch_children()
+        self._listener = protocol.listen(self._store.run_dir / "spawner")
+        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        while not self._ends and not self._is_idle():
+            for key, _ in self._selector.select(10.0):
+                key.data()
+        (self._store.run_dir / "spawner").unlink(missing_ok=True)
+        self._move_back()
+
+    def _is_idle(self) -> bool:
+        return not self._supervisors and time.monotonic() - self._used_s > _IDLE_S
+
+    def _move_out(self) -> None:
+        """Leave the caller's cgroup: its session may end, be limited or be frozen; containers must not."""
+        with suppress(OSError, InnkeeperError):
+            for step in self._keeper.create_steps():
+                step.run()
+            self._keeper.enter(os.getpid())
+
+    def _move_back(self) -> None:
+        """Leave our own cgroup, so that it can go with us."""
+        with suppress(OSError, InnkeeperError):
+            self._host.top().enter(os.getpid())
+        with suppress(OSError, InnkeeperError):
+            self._keeper.remove()
+            self._host.group(self._keeper.path.partition("/")[0]).remove_if_unused()
+
+    def _catch_children(self) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._selector.register(reading, selectors.EVENT_READ, lambda: self._reap(reading))
+
+    def _reap(self, fd: int) -> None:
+        with suppress(BlockingIOError):
+            os.read(fd, 512)
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._used_s = time.monotonic()
+            container_id = self._supervisors.pop(pid, None)
+            if container_id is not None:
+                with suppress(InnkeeperError, OSError):
+                    clean_up_after(self._store, self._host, container_id)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        self._used_s = time.monotonic()
+        with client:
+            client.settimeout(_REQUEST_TIMEOUT_S)
+            if not protocol.peer_is_trusted(client):
+                return
+            with suppress(protocol.Closed, OSError, ValueError):
+                message, fds = protocol.receive(client)
+                for fd in fds:
+                    os.close(fd)
+                self._answer(client, message)
+
+    def _answer(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+        operation = message.get("op")
+        if operation == "start":
+            self._start(client, message)
+        elif operation == "ping":
+            protocol.send(client, {"ok": True, "version": self._version, "pid": os.getpid()})
+        elif operation == "shutdown":
+            self._ends = True
+            protocol.send(client, {"ok": True})
+        else:
+            protocol.send(client, {"error": "unknown request"})
+
+    def _start(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+        container_id = str(message.get("id"))
+        if message.get("version") != self._version:
+            protocol.send(client, {"stale": True})
+            self._ends = True
+            return
+        pid = os.fork()
+        if pid:
+            self._supervisors[pid] = container_id
+            return
+        code = 1
+        try:
+            self._selector.close()
+            self._listener.close()
+            signal.set_wakeup_fd(-1)
+            size = message.get("size")
+            code = _supervise(self._store, self._host, container_id, client, (size[0], size[1]) if size else None)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _supervise(
+    store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket, size: tuple[int, int] | None
+) -> int:
+    try:
+        supervisor = Supervisor(store, container_id, host)
+        supervisor.start(client, size)
+    except InnkeeperError as error:
+        code = error.exit_code if isinstance(error, StartFailed) else 125
+        with suppress(protocol.Closed, OSError):
+            protocol.send(client, {"error": error.message, "hint": error.hint, "exit_code": code})
+        return 0
+    supervisor.serve()
+    return 0
+
+
+def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
+    """Run the spawner in this process, which has been started for it; returns when it ends."""
+    linux.set_process_name("inn-spawner")
+    store = ContainerStore(Path(state_dir), Path(run_dir))
+    lock = os.open(Path(run_dir) / "spawner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return  # another one is up
+    import pyroute2  # noqa: F401 - a third of a second that no start shall pay
+
+    if not seccomp.why_unavailable():
+        seccomp.compile_filter(default_profile())
+    # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
+    gc.collect()
+    gc.freeze()
+    Spawner(store, detect(), parent, version).serve()
