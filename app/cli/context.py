@@ -74,7 +74,7 @@ class Context:
     def note_missing(self, station: Workstation) -> int:
         """Say which backends are not shown; return 0, or the exit code if none could be reached."""
         statuses = station.statuses()
-        missing = [status for status in statuses if status.state not in ("up", "late")]
+        missing = [status for status in statuses if status.age_s is None or status.state not in ("up", "late")]
         for status in missing:
             reason = error_line(status.error) if status.error is not None else "it did not answer in time"
             self.talk.note(f"{status.title} not shown: {reason}")

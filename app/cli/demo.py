@@ -47,7 +47,7 @@ def _create(context: Context) -> tuple[int, int]:
                 if isinstance(backend, Demonstrating):
                     made += len(backend.demo_create(context.talk.say))
             except InnkeeperError as error:  # without libvirt there are still containers to look at
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
     if not made and not first_failure:
         context.talk.note(f"no backend in use has guests to show: {', '.join(context.settings.backends)}")
     return made, first_failure
@@ -70,7 +70,7 @@ def _remove(context: Context) -> int:
                 backend.demo_remove(context.talk.say)
                 _leave_nothing(station, name, context)
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
     return first_failure
 
 

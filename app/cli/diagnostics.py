@@ -41,10 +41,10 @@ class Talk:
         """Write one line that begins with the program's name."""
         self._write("inn: " + clean(text))
 
-    def error(self, error: InnkeeperError) -> int:
-        """Write the error's line and return its exit code."""
+    def error(self, error: InnkeeperError, *, after: int = 0) -> int:
+        """Write the error's line and return the exit code: that of an earlier failure if there was one."""
         self.note(error_line(error))
-        return error.exit_code
+        return after or error.exit_code
 
     def raw(self, data: bytes) -> None:
         """Write bytes as they are: a foreground container's own stderr."""

@@ -71,7 +71,7 @@ def clean_verb(args: argparse.Namespace, context: Context) -> int:
                     result = station.submit("host.clean", backend=name).wait()
                     removed += [str(line) for line in result] if isinstance(result, (list, tuple)) else []
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
     if args.json:
         context.out.json(removed)
         return first_failure

@@ -51,7 +51,7 @@ def image_verb(args: argparse.Namespace, context: Context) -> int:
                 station.submit("image.remove", backend=backend.name, name=name).wait()
                 context.out.line(name)
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
         return first_failure
 
 

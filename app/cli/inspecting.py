@@ -31,7 +31,7 @@ def inspect_verb(args: argparse.Namespace, context: Context) -> int:
                 guest = station.fleet.resolve(name)
                 found.append(dict(station.backend(guest.ref.backend).inspect(guest.ref)))
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
     if len(args.guests) > 1:
         context.out.json(found)
     elif found:

@@ -162,7 +162,7 @@ def wait_verb(args: argparse.Namespace, context: Context) -> int:
                     raise Unsupported(f"cannot wait for {name}: {backend.title} has no such thing")
                 _print_code(args, context, guest, backend.wait(guest.ref, timeout_s=args.timeout))
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
     return first_failure
 
 

@@ -49,7 +49,7 @@ def on_guests(
                     raise begun
                 result = begun.wait()
             except InnkeeperError as error:
-                first_failure = first_failure or context.talk.error(error)
+                first_failure = context.talk.error(error, after=first_failure)
                 continue
             (done or (lambda name, result: context.out.line(name)))(name, result)
             context.out.flush()
