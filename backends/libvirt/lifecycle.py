@@ -145,7 +145,7 @@ class Lifecycles:
         self._do(
             ref, recorder, f"remove the definition of {seen.name}{kept}",
             f"virsh undefine {_q(seen.name)} --managed-save --snapshots-metadata --checkpoints-metadata --nvram",
-            _undefine, details={"disks_kept": disks},
+            undefine, details={"disks_kept": disks},
         )  # fmt: skip
         self._journal.forget(ref.id)
 
@@ -180,7 +180,8 @@ class Lifecycles:
             self._host.mark_dirty(ref.id)
 
 
-def _undefine(domain: Domain) -> None:
+def undefine(domain: Domain) -> None:
+    """Take away the definition and all that libvirt keeps with it."""
     flags = (
         api.UNDEFINE_MANAGED_SAVE | api.UNDEFINE_SNAPSHOTS | api.UNDEFINE_NVRAM | api.UNDEFINE_CHECKPOINTS
     )
