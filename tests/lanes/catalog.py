@@ -13,42 +13,62 @@ from tests.tools import uml
 
 KERNEL = ("tests/kernel", "tests/native")
 
+_CGROUPS = ("cgroup.cpu", "cgroup.memory", "cgroup.pids", "cgroup.freeze")
+
 
 def _root_needed() -> str:
     return "" if os.geteuid() == 0 else "root (real containers, cgroups and mounts)"
 
 
-def _user_mode_linux_needed() -> str:
-    return uml.why_not()
-
-
 def _libvirt_needed() -> str:
-    lacks = [name for name in ("libvirtd", "qemu-img") if not shutil.which(name, path=_PATH)]
-    return f"libvirt and QEMU ({' and '.join(lacks)} not found)" if lacks else ""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    lacks = [name for name in ("libvirtd", "qemu-img") if not shutil.which(name, path=path)]
+    return f"libvirt and QEMU ({' and '.join(lacks)} not found)" if lacks else _root_needed()
 
 
 def _tmux_needed() -> str:
     return "" if shutil.which("tmux") else "the Debian package tmux"
 
 
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-
 _SPECIAL = (
     Lane("cli", "command line", run_pytest, ("tests/cli",), limit_s=420),
     Lane("tui", "screen, under Pilot", run_pytest, ("tests/tui",), limit_s=420),
-    Lane("kernel", "real containers on this machine's kernel", run_pytest, KERNEL, _root_needed, limit_s=600),
+    Lane(
+        "kernel",
+        "real containers on this machine's kernel",
+        run_pytest,
+        KERNEL,
+        needs=_root_needed,
+        expects=("root", "overlay", "strace", *_CGROUPS),
+        limit_s=600,
+    ),
     Lane(
         "kernel-v2",
         "the same under cgroup v2, in user-mode Linux",
         run_under_user_mode_linux,
         KERNEL,
-        _user_mode_linux_needed,
+        needs=uml.why_not,
+        expects=("root", "overlay", "disk", "cgroup2", *_CGROUPS),
         limit_s=900,
     ),
     Lane(
-        "libvirt", "virtual machines of a real libvirtd", run_pytest, ("tests/libvirt",), _libvirt_needed, limit_s=600
+        "libvirt",
+        "virtual machines of a real libvirtd",
+        run_pytest,
+        ("tests/libvirt",),
+        needs=_libvirt_needed,
+        expects=("root", "libvirt", "virsh"),
+        limit_s=600,
     ),
-    Lane("tmux", "the real program in a real terminal", run_pytest, ("tests/tmux",), _tmux_needed, limit_s=420),
+    Lane(
+        "tmux",
+        "the real program in a real terminal",
+        run_pytest,
+        ("tests/tmux",),
+        needs=_tmux_needed,
+        expects=("tmux",),
+        limit_s=420,
+    ),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from backends.base import CheckResult
 from backends.errors import InnkeeperError
@@ -32,7 +32,7 @@ def check_cgroup() -> Sequence[CheckResult]:
         host = detect()
     except InnkeeperError as error:
         return [CheckResult(_AREA, "mode", False, "none", error.message, error.hint)]
-    return [_mode(host.mode), *(_controller(name, host.controllers) for name in _WANTED), *_limits(host.reasons())]
+    return [_mode(host.mode), *(_controller(name, host.controllers) for name in _WANTED)]
 
 
 def _mode(mode: str) -> CheckResult:
@@ -50,11 +50,3 @@ def _controller(name: str, present: frozenset[str]) -> CheckResult:
         return CheckResult(_AREA, f"{name} controller", True, " and ".join(here))
     why = f"Without it there is no {_WANTED[name]}"
     return CheckResult(_AREA, f"{name} controller", False, "not there", why, f"Boot without cgroup_disable={name}")
-
-
-def _limits(reasons: Mapping[str, str]) -> list[CheckResult]:
-    off: dict[str, list[str]] = {}
-    for field, reason in reasons.items():
-        if reason and not field.startswith("net_"):
-            off.setdefault(reason, []).append(field)
-    return [CheckResult(_AREA, "limits", None, f"off: {', '.join(fields)}", why) for why, fields in off.items()]

@@ -22,12 +22,19 @@ _CAPABILITIES = {
     "CAP_SETPCAP": 8,
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_CHROOT": 18,
-    "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
-    "CAP_SYS_RESOURCE": 24,
     "CAP_MKNOD": 27,
 }
 """What running containers takes, and the number of each."""
+
+_USEFUL = {
+    "CAP_SYS_PTRACE": (19, "processes of other users show less"),
+    "CAP_SYS_RESOURCE": (
+        24,
+        "containers cannot raise their limits on open files and the like above this process's own",
+    ),
+}
+"""What they do without: number, and what is lost."""
 
 _PACKAGES = {
     "textual": ("the screen", ""),
@@ -44,13 +51,19 @@ def check_privileges() -> Sequence[CheckResult]:
     why = "" if root else "Containers and system VMs belong to root; those that this user may see still show"
     user = CheckResult("privileges", "user", root or None, _user_name(), why, "" if root else "Run as root: sudo ./inn")
     effective = _effective(Path("/proc/self/status").read_text())
+    return [user, _capabilities(effective, "" if not root else "Give this machine or container what is missing")]
+
+
+def _capabilities(effective: int, mend: str) -> CheckResult:
     missing = [name for name, number in _CAPABILITIES.items() if not effective >> number & 1]
-    if not missing:
-        return [user, CheckResult("privileges", "capabilities", True, "all that containers take")]
-    found = f"missing: {', '.join(missing)}" if root else "none of those that containers take"
-    why = "Containers cannot start" if "CAP_SYS_ADMIN" in missing else "Some containers cannot start"
-    mend = "Give this machine or container the capabilities (docker run --privileged)" if root else ""
-    return [user, CheckResult("privileges", "capabilities", False, found, why, mend)]
+    if missing:
+        found = f"missing: {', '.join(missing)}" if len(missing) < len(_CAPABILITIES) else "none"
+        return CheckResult("privileges", "capabilities", False, found, "Containers cannot start", mend)
+    losses = {name: loss for name, (number, loss) in _USEFUL.items() if not effective >> number & 1}
+    if losses:
+        why = "; ".join(losses.values())
+        return CheckResult("privileges", "capabilities", None, f"missing: {', '.join(losses)}", why, mend)
+    return CheckResult("privileges", "capabilities", True, "all that containers take")
 
 
 def _user_name() -> str:
