@@ -9,16 +9,15 @@ from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.message import Message
 
 from backends.model import GuestRef
 from widgets.glyphs import GLYPHS
-from widgets.guest_column import BY_NAME, COLUMNS, GUTTER, Column, Layout, heading, lay_out
+from widgets.guest_column import Layout, heading, lay_out
 from widgets.guest_filter import GuestFilter, parse_filter
 from widgets.guest_order import Order
 from widgets.guest_row import GuestRow
-from widgets.line import Line, Role, Span
+from widgets.line import Line, Span
 from widgets.line_view import LineView
 
 

@@ -93,6 +93,10 @@ class LineView(ScrollView, can_focus=True):
         self.cursor = 0
         self.shift = 0
         """First cell shown of each line."""
+
+        self.version = 0
+        """Raised by a subclass whose `decorate` changed its mind."""
+
         self._styles_of: dict[str, Style] = {}
         self._strips: dict[int, tuple[Line, int, Strip]] = {}
 
@@ -115,6 +119,21 @@ class LineView(ScrollView, can_focus=True):
             if (old[index] if index < len(old) else None) != (lines[index] if index < len(lines) else None)
         ]
         self.refresh_rows(changed)
+
+    def append(self, lines: list[Line], *, drop: int = 0) -> None:
+        """Add lines at the end and drop some at the front, without looking at the others."""
+        old = list(self.lines) if not isinstance(self.lines, list) else self.lines
+        if drop:
+            del old[:drop]
+            self._strips.clear()
+        first = len(old)
+        old.extend(lines)
+        self.lines = old
+        self._resize_content()
+        if drop or not first:
+            self.refresh()
+        else:
+            self.refresh_rows(range(first, len(old)))
 
     @property
     def rows_visible(self) -> int:
@@ -242,7 +261,7 @@ class LineView(ScrollView, can_focus=True):
 
     def _strip(self, index: int, spans: Line, cursor_role: str) -> Strip:
         width = self.size.width
-        state = hash((width, cursor_role, self.shift))
+        state = hash((width, cursor_role, self.shift, self.version))
         cached = self._strips.get(index)
         if cached is not None and cached[0] is spans and cached[1] == state:
             return cached[2]
@@ -250,7 +269,12 @@ class LineView(ScrollView, can_focus=True):
         self._strips[index] = (spans, state, strip)
         return strip
 
+    def decorate(self, spans: Line) -> Line:
+        """Change a line just before it is drawn; a subclass marks hits of a search."""
+        return spans
+
     def _draw(self, spans: Line, width: int, cursor_role: str, shift: int) -> Strip:
+        spans = self.decorate(spans)
         used = width_of(spans)
         if used > width or shift:
             spans = slice_cells(spans, shift, width)

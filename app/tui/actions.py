@@ -173,6 +173,31 @@ class Actions:
             lambda agreed: self._submit(fit) if agreed else None,
         )
 
+    def snapshot(self, verb: str, row: GuestRow, name: str) -> None:
+        """Make, restore or remove one snapshot; what loses something is confirmed."""
+        from widgets.confirm import Confirm
+
+        if verb == "create":
+            self.act(["snapshot.create"])
+            return
+        command = COMMANDS[f"snapshot.{verb}"]
+        details = [line((command.help, "dim"))]
+        if verb == "restore" and row.guest.state.is_live:
+            details.append(line((f"{GLYPHS.warning} {row.name} is {row.guest.state.value}", "warn")))
+        question = f"{command.title}: {clean(name)} of {row.name}?"
+
+        def submit(agreed: bool | None) -> None:
+            if agreed:
+                self.submit(command.name, row.ref, name=name)
+
+        def judged(verdicts: list[Verdict]) -> None:
+            if verdicts[0].command is None:
+                self._screen.say(f"{command.title}: {verdicts[0].why}", "warn")
+            else:
+                self._screen.app.push_screen(Confirm(question, details, verb=command.title.lower()), submit)
+
+        self._judge([command.name], [row], judged)
+
     def _ask_name(self, name: str, fit: list[Verdict]) -> None:
         from widgets.prompt import Prompt
 

@@ -60,6 +60,10 @@ class InnkeeperApp(App[int]):
         self.roster = Roster(station)
         self.host = HostReader()
         self.asker: Asker
+        self.loop: asyncio.AbstractEventLoop
+        self.context: contextvars.Context
+        """In which answers from other threads run: it knows the app."""
+
         self._bridge: Bridge | None = None
         self._frame = CellDiff()
 
@@ -71,9 +75,9 @@ class InnkeeperApp(App[int]):
     # ---- life
 
     def on_load(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.asker = Asker(loop, contextvars.copy_context())
-        self._bridge = Bridge(self.station, loop, self._deliver, self.host)
+        self.loop, self.context = asyncio.get_running_loop(), contextvars.copy_context()
+        self.asker = Asker(self.loop, self.context)
+        self._bridge = Bridge(self.station, self.loop, self._deliver, self.host)
 
     def on_mount(self) -> None:
         if not self.is_headless and threading.current_thread() is threading.main_thread():
@@ -146,7 +150,7 @@ class InnkeeperApp(App[int]):
     # ---- drawing
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        super()._display(screen, self._frame.wrap(renderable, self.size))
+        super()._display(screen, cast("Any", self._frame.wrap(renderable, self.size)))
 
 
 def _settle_memory() -> None:

@@ -7,9 +7,9 @@ import time
 from app.core.workstation import BackendStatus, Workstation
 from app.tui.messages import Batch
 from app.tui.rows import build_rows
+from backends.base import Backend
 from backends.errors import BackendUnavailable
 from backends.model import GuestRef
-from backends.base import Backend
 from widgets.guest_row import GuestRow
 
 OWN_COST_EVERY_S = 2.0

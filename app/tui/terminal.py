@@ -6,7 +6,7 @@ import contextlib
 import os
 import select
 import threading
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from textual.drivers.linux_driver import LinuxDriver
 
@@ -24,11 +24,11 @@ class TerminalDriver(LinuxDriver):
     def __init__(self, app: App[object], *, debug: bool = False, mouse: bool = True,
                  size: tuple[int, int] | None = None) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self._file = cast("IO[str]", _Unbreakable(self._file))
+        self._file = cast("Any", _Unbreakable(cast("IO[str]", self._file)))
         self._watcher: threading.Thread | None = None
 
     def start_application_mode(self) -> None:
-        super().start_application_mode()
+        super().start_application_mode()  # type: ignore[no-untyped-call]
         if self._watcher is None and self.input_tty:
             self._watcher = threading.Thread(target=self._watch, name="terminal hang-up", daemon=True)
             self._watcher.start()

@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
 
+from textual import on
+from textual.binding import Binding
 from textual.screen import Screen
 
 from app.tui.actions import Actions
+from app.tui.asker import Answer
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
+from backends.errors import InnkeeperError
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
 from widgets.line import Line, Role, Span, line
+from widgets.line_view import LineView
+from widgets.log_view import LogView
+from widgets.snapshot_tree import SnapshotTree
 
 if TYPE_CHECKING:
     from app.core.workstation import Workstation
     from app.tui.application import InnkeeperApp
+    from app.tui.details import Details
+
+V = TypeVar("V", bound=LineView)
 
 MESSAGE_S = 12.0
 """How long a line of news stands."""
+
+STICKY_S = 4.0
+"""How long an error is not replaced by a success."""
+
+TAB_BINDINGS = [
+    *(Binding(str(number), f"tab({number})", "page", show=False, id=f"tab.{number}") for number in range(1, 9)),
+    Binding("left_square_bracket", "step_tab(-1)", "previous page", show=False, id="tab.previous"),
+    Binding("right_square_bracket", "step_tab(1)", "next page", show=False, id="tab.next"),
+    Binding("l", "open('logs')", "logs", show=False, id="open.logs"),
+    Binding("N", "open('snapshots')", "snapshots", show=False, id="open.snapshots"),
+    Binding("exclamation_mark", "open('trace')", "what was done to it", show=False, id="open.trace"),
+    Binding("i", "open('inspect')", "inspect", show=False, id="open.inspect"),
+]
 
 
 class BaseScreen(Screen[None]):
@@ -28,6 +52,7 @@ class BaseScreen(Screen[None]):
     def __init__(self, roster: Roster) -> None:
         super().__init__()
         self.roster = roster
+        self.details: Details | None = None
         self.actions = Actions(self)
         self._said: Line = ()
         self._said_at_s = 0.0
@@ -46,6 +71,11 @@ class BaseScreen(Screen[None]):
 
     def core_changed(self, batch: Batch) -> None:
         """The core has news; the roster is up to date."""
+        if self.is_current:
+            for event in batch.ended:
+                self.actions.tell_ended(event)
+        self.show_message()
+        self.show_keys()
 
     def chosen_rows(self) -> list[GuestRow]:
         """The guests that a command is for."""
@@ -61,7 +91,10 @@ class BaseScreen(Screen[None]):
         self.core_changed(message.batch)
 
     def say(self, text: str, role: Role = "") -> None:
-        """Tell the user something in one line."""
+        """Tell the user something in one line; an error stands a while before good news replace it."""
+        fresh = time.monotonic() - self._said_at_s < STICKY_S
+        if role == "good" and fresh and any(of == "bad" for _, of in self._said):
+            return
         self._said, self._said_at_s = line((f" {text}", role)), time.monotonic()
         self.show_message()
 
@@ -81,3 +114,75 @@ class BaseScreen(Screen[None]):
     async def action_act(self, names: str) -> None:
         """Do the first of these commands that applies to what is chosen."""
         self.actions.act(names.split())
+
+    # ---- pages
+
+    def action_tab(self, number: int) -> None:
+        from app.tui.pages import PAGES
+
+        if self.details is not None and self.details.display:
+            self.details.show_tab(list(PAGES)[number - 1])
+            self.show_message()
+
+    def action_step_tab(self, by: int) -> None:
+        if self.details is not None and self.details.display:
+            self.details.step_tab(by)
+            self.show_message()
+
+    def action_open(self, tab: str) -> None:
+        """Show a page of the details."""
+        if self.details is not None:
+            self.details.show_tab(tab, focus=True)
+            self.show_message()
+
+    @on(LogView.Changed)
+    def _log_changed(self) -> None:
+        self.show_message()
+
+    @on(LogView.SearchWanted)
+    def _search_log(self) -> None:
+        from widgets.prompt import Prompt
+
+        log = self._view(LogView)
+        if log is None:
+            return
+        before = log.pattern.pattern if log.pattern is not None else ""
+        self.app.push_screen(Prompt("Search the log:", before, hint="a regular expression", check=log.search))
+
+    @on(LogView.SaveWanted)
+    def _save_log(self) -> None:
+        from widgets.prompt import Prompt
+
+        log, rows = self._view(LogView), self.chosen_rows()
+        if log is None:
+            return
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in (rows[0].name if rows else "guest"))
+
+        def done(path: str | None) -> None:
+            if path:
+                self._write_log(Path(path).expanduser(), log.text())
+
+        self.app.push_screen(Prompt("Save the log to:", f"{name}.log"), done)
+
+    def _write_log(self, path: Path, text: str) -> None:
+        def write() -> str:
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise InnkeeperError(f"cannot write {path}: {error.strerror}") from error
+            return f"saved {text.count(chr(10))} lines to {path}"
+
+        def reply(answer: Answer[str]) -> None:
+            self.say(answer.error.message if answer.error else answer.value, "bad" if answer.error else "good")
+
+        self.innkeeper.asker.ask("files", "save", write, reply)
+
+    @on(SnapshotTree.Wanted)
+    def _snapshot_wanted(self, event: SnapshotTree.Wanted) -> None:
+        row = self.details.row if self.details is not None else None
+        if row is not None:
+            self.actions.snapshot(event.verb, row, event.name)
+
+    def _view(self, kind: type[V]) -> V | None:
+        view = self.details.view if self.details is not None else None
+        return view if isinstance(view, kind) else None

@@ -68,7 +68,7 @@ class ColumnChooser(ModalScreen[frozenset[str] | None]):
     DEFAULT_CSS = _CSS.format(name="ColumnChooser")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,b", "done", "done", show=False, id="choose.done"),
-        Binding("space", "toggle", "show or hide", show=False, id="choose.toggle"),
+        Binding("space", "flip", "show or hide", show=False, id="choose.toggle"),
     ]
 
     def __init__(self, hidden: frozenset[str]) -> None:
@@ -90,13 +90,13 @@ class ColumnChooser(ModalScreen[frozenset[str] | None]):
             for column in self._columns
         ]
 
-    def action_toggle(self) -> None:
+    def action_flip(self) -> None:
         view = self.query_one(LineView)
         self._hidden ^= {self._columns[view.cursor].name}
         view.show(self._lines())
 
     def on_line_view_picked(self, event: LineView.Picked) -> None:
-        self.action_toggle()
+        self.action_flip()
 
     def action_done(self) -> None:
         self.dismiss(frozenset(self._hidden))

@@ -13,14 +13,18 @@ from textual.containers import Container
 from app.core.settings import MIN_INTERVAL_S
 from app.tui.actions import COMMAND_BINDINGS
 from app.tui.messages import Batch
-from app.tui.screens.base import BaseScreen
+from app.tui.screens.base import TAB_BINDINGS, BaseScreen
 from app.tui.status import status_lines
+from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.glyphs import GLYPHS
 from widgets.guest_column import BY_NAME
 from widgets.guest_row import GuestRow
 from widgets.guest_table import GuestTable
 from widgets.line import Span
+
+BESIDE_WIDTH = 180
+"""From here on the details stand beside the table."""
 
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 """Rhythms that < and > step through."""
@@ -38,7 +42,7 @@ class MainScreen(BaseScreen):
     MainScreen #body.-below Details { height: 2fr; min-height: 12; border-top: solid $border; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *COMMAND_BINDINGS,
+        *COMMAND_BINDINGS, *TAB_BINDINGS,
         Binding("slash", "filter", "filter", show=False, id="view.filter"),
         Binding("o", "sort", "sort by", show=False, id="view.sort"),
         Binding("b", "columns", "choose columns", show=False, id="view.columns"),
@@ -47,10 +51,6 @@ class MainScreen(BaseScreen):
         Binding("greater_than_sign", "pace(-1)", "faster", show=False, id="view.faster"),
         Binding("d", "toggle_details", "details beside the table", show=False, id="view.details"),
         Binding("escape", "clear", "clear filter and marks", show=False, id="view.clear"),
-        Binding("l", "open('logs')", "logs", show=False, id="open.logs"),
-        Binding("N", "open('snapshots')", "snapshots", show=False, id="open.snapshots"),
-        Binding("exclamation_mark", "open('trace')", "what was done to it", show=False, id="open.trace"),
-        Binding("i", "open('inspect')", "inspect", show=False, id="open.inspect"),
         Binding("tab", "focus_next", "next pane", show=False, id="focus.next"),
         Binding("shift+tab", "focus_previous", "previous pane", show=False, id="focus.previous"),
     ]
@@ -67,6 +67,7 @@ class MainScreen(BaseScreen):
         self.table = self.query_one(GuestTable)
         self.table.focus()
         self._wants_details = True
+        self.call_after_refresh(self._place_details)
         self.roster.update()
         self.show_rows(Batch(fleet=True))
         self.set_interval(1.0, self._pulse)
@@ -77,6 +78,7 @@ class MainScreen(BaseScreen):
     # ---- news
 
     def core_changed(self, batch: Batch) -> None:
+        super().core_changed(batch)
         self.show_rows(batch)
 
     def show_rows(self, batch: Batch) -> None:
@@ -94,10 +96,13 @@ class MainScreen(BaseScreen):
         self.status.set(left, right)
         self.show_message()
         self.show_keys()
+        if self.details is not None and self.details.display and not self.roster.is_frozen:
+            self.details.core_changed(batch)
 
     def _why_empty(self) -> str:
         if self.roster.rows:
-            return "no guest fits the filter: Esc clears it" if self.table.filter.text else "all guests are hidden: a shows them"
+            filtered = bool(self.table.filter.text)
+            return "no guest fits the filter: Esc clears it" if filtered else "all guests are hidden: a shows them"
         if any(status.state == "connecting" for status in self.roster.statuses):
             return f"reading guests {GLYPHS.ellipsis}"
         return "no guests yet; make one with: inn run --name web host sleep 1000"
@@ -109,7 +114,8 @@ class MainScreen(BaseScreen):
             self.show_rows(Batch())
 
     def message_right(self) -> list[Span]:
-        table, spans = self.table, []
+        table = self.table
+        spans: list[Span] = []
         if table.marks:
             spans.append((f" {len(table.marks)} marked ", "strong"))
         if table.filter.text:
@@ -127,8 +133,57 @@ class MainScreen(BaseScreen):
         self.show_message()
 
     @on(GuestTable.Selected)
-    def _selected(self) -> None:
+    def _selected(self, event: GuestTable.Selected) -> None:
         self.show_keys()
+        if self.details is not None:
+            self.details.show_guest(event.ref)
+
+    @on(GuestTable.Opened)
+    def _opened(self, event: GuestTable.Opened) -> None:
+        self._push(event.ref, "overview")
+
+    def _push(self, ref: GuestRef, tab: str) -> None:
+        from app.tui.screens.detail import DetailScreen
+
+        self.app.push_screen(DetailScreen(self.roster, ref, tab))
+
+    def action_open(self, tab: str) -> None:
+        """Show a page of the selected guest over the whole screen."""
+        if self.table.current is None:
+            self.say("no guest is chosen")
+        else:
+            self._push(self.table.current.ref, tab)
+
+    # ---- details beside or below the table
+
+    def on_resize(self) -> None:
+        if hasattr(self, "table"):
+            self._place_details()
+            self.show_rows(Batch())
+
+    def action_toggle_details(self) -> None:
+        self._wants_details = not self._wants_details
+        self._place_details()
+        if self._wants_details and (self.details is None or not self.details.display):
+            self.say("the terminal is too small for details beside the table; Enter shows them")
+
+    def _place_details(self) -> None:
+        """Beside the table on a wide terminal, below it on a high one, else not at all."""
+        width, height = self.size
+        place = "-beside" if width >= BESIDE_WIDTH else "-below" if width >= 120 and height >= 30 else ""
+        if not self._wants_details:
+            place = ""
+        body = self.query_one("#body")
+        body.set_class(place == "-beside", "-beside")
+        body.set_class(place == "-below", "-below")
+        if place and self.details is None:
+            from app.tui.details import Details
+
+            self.details = Details(self.roster, "charts", id="details")
+            self.details.ref = self.table.selected
+            body.mount(self.details)
+        if self.details is not None:
+            self.details.display = bool(place)
 
     # ---- view keys
 
@@ -152,7 +207,11 @@ class MainScreen(BaseScreen):
     def action_sort(self) -> None:
         from app.tui.screens.choose import SortChooser
 
-        self.app.push_screen(SortChooser(self.table.order.sort), lambda name: name and self.table.set_sort(name))
+        self.app.push_screen(SortChooser(self.table.order.sort), self._sort_by)
+
+    def _sort_by(self, name: str | None) -> None:
+        if name is not None:
+            self.table.set_sort(name)
 
     def action_columns(self) -> None:
         from app.tui.screens.choose import ColumnChooser

@@ -1,0 +1,174 @@
+"""The details of one guest: tabs over pages, used beside the table and as a screen of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.timer import Timer
+
+from app.tui.asker import Answer
+from app.tui.messages import Batch
+from app.tui.pages import PAGES, Page
+from app.tui.roster import Roster
+from backends.base import Backend
+from backends.errors import InnkeeperError
+from backends.model import GuestRef
+from widgets.bar import Bar
+from widgets.guest_row import GuestRow
+from widgets.line import Span, line
+from widgets.line_view import LineView
+
+if TYPE_CHECKING:
+    from app.tui.screens.base import BaseScreen
+
+T = TypeVar("T")
+
+SETTLE_S = 0.15
+"""A cursor that runs over many guests asks for none of them."""
+
+
+class Details(Vertical):
+    """Shows one guest. Pages are made when first looked at, and only the one in view is kept up to date."""
+
+    DEFAULT_CSS = """
+    Details { height: 1fr; width: 1fr; }
+    Details > LineView { height: 1fr; width: 1fr; }
+    Details > #tabs { height: 1; }
+    """
+
+    def __init__(self, roster: Roster, tab: str = "overview", *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.roster = roster
+        self.tab = tab
+        self.ref: GuestRef | None = None
+        self._pages: dict[str, Page] = {}
+        self._views: dict[str, LineView] = {}
+        self._settle: Timer | None = None
+
+    @property
+    def owner(self) -> BaseScreen:
+        """The screen it is on."""
+        return cast("BaseScreen", self.screen)
+
+    @property
+    def row(self) -> GuestRow | None:
+        """The guest as of now."""
+        return self.roster.by_ref.get(self.ref) if self.ref is not None else None
+
+    @property
+    def page(self) -> Page:
+        """The page in view."""
+        return self._pages[self.tab]
+
+    @property
+    def view(self) -> LineView:
+        """What the page in view is drawn in."""
+        return self._views[self.tab]
+
+    def compose(self) -> ComposeResult:
+        yield Bar(id="tabs")
+
+    def on_mount(self) -> None:
+        self.show_tab(self.tab)
+
+    def on_unmount(self) -> None:
+        for page in self._pages.values():
+            page.hide()
+
+    # ---- what is shown
+
+    def show_guest(self, ref: GuestRef | None) -> None:
+        """Show another guest."""
+        if ref == self.ref:
+            return
+        self.ref = ref
+        for page in self._pages.values():
+            page.forget()
+        self._show_tabs()
+        self._show_page()
+
+    def show_tab(self, name: str, *, focus: bool = False) -> None:
+        """Show a page."""
+        if self.tab in self._pages and self.tab != name:
+            self.page.hide()
+        self.tab = name
+        if name not in self._pages:
+            page = self._pages[name] = PAGES[name](self)
+            self._views[name] = page.make()
+            self.mount(self._views[name])
+        for other, view in self._views.items():
+            view.display = other == name
+        if focus and self.view.focusable:
+            self.view.focus()
+        self._show_tabs()
+        self._show_page()
+
+    def step_tab(self, by: int) -> None:
+        """Show the next or previous page."""
+        names = list(PAGES)
+        self.show_tab(names[(names.index(self.tab) + by) % len(names)])
+
+    def core_changed(self, batch: Batch) -> None:
+        """The core has news."""
+        row = self.row
+        self._show_tabs()
+        if row is not None and self.tab in self._pages:
+            self.page.news(row, batch)
+
+    def _show_page(self) -> None:
+        """Draw what is known at once, ask for the rest when the cursor rests."""
+        if self._settle is not None:
+            self._settle.stop()
+            self._settle = None
+        row = self.row
+        if row is None or self.tab not in self._pages:
+            return
+        self.page.draw(row)
+        if self.page.asks:
+            self._settle = self.set_timer(SETTLE_S, self._settled)
+
+    def _settled(self) -> None:
+        row = self.row
+        if row is not None:
+            self.page.show(row)
+
+    def _show_tabs(self) -> None:
+        spans: list[Span] = []
+        for number, (name, page) in enumerate(PAGES.items(), 1):
+            spans += [(f" {number}", "dim"), (f" {page.title} ", "hit" if name == self.tab else "")]
+        if not self.is_mounted:
+            return
+        row = self.row
+        name_of = f" {row.name} " if row is not None else ""
+        bar = self.query_one("#tabs", Bar)
+        if bar.size.width and sum(len(text) for text, _ in spans) + len(name_of) > bar.size.width:
+            spans = []
+            for number, (name, page) in enumerate(PAGES.items(), 1):
+                spans.append((f" {page.title} " if name == self.tab else f" {number} ", "hit" if name == self.tab else ""))
+        bar.set(tuple(spans), line((name_of, "strong")))
+
+    def on_resize(self) -> None:
+        self._show_tabs()
+
+    # ---- questions
+
+    def ask(self, key: str, question: Callable[[Backend], T], reply: Callable[[T], object],
+            failed: Callable[[InnkeeperError], object] | None = None) -> None:
+        """Ask the guest's backend off the event loop; an answer that comes after the cursor moved on is dropped."""
+        ref = self.ref
+        backend = self.roster.backend(ref) if ref is not None else None
+        if ref is None or backend is None:
+            return
+
+        def answered(answer: Answer[T]) -> None:
+            if ref != self.ref or not self.is_mounted:
+                return
+            if answer.error is None:
+                reply(answer.value)
+            elif failed is not None:
+                failed(answer.error)
+
+        self.owner.innkeeper.asker.ask(f"data {ref.backend}", key, lambda: question(backend), answered)

@@ -1,0 +1,198 @@
+"""Charts of what a guest did: braille areas, newest at the right, the limit drawn as a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.segment import Segment
+from textual.geometry import Region
+from textual.strip import Strip
+
+from widgets.glyphs import GLYPHS
+from widgets.line import Role, Span, width_of
+from widgets.line_view import LineView
+from widgets.text import fit
+from widgets.units import quantity, with_unit
+
+AXIS = 8
+"""Cells for the labels of the axis."""
+
+_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
+_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+BLANK = " "  # not the empty braille sign: a blank is one byte, and the compositor can erase it
+_CELLS = [[chr(0x2800 | left | right) if left or right else BLANK for right in _RIGHT] for left in _LEFT]
+_ASCII_LEVELS = " .:|#"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One chart: up to two lines of figures and a limit."""
+
+    title: str
+    unit: str
+    role: Role
+    values: tuple[float | None, ...]
+    """Oldest first; the newest stands at the right edge."""
+
+    limit: float | None = None
+    limit_word: str = "limit"
+    floor: float = 1.0
+    """The scale never ends below this, so that noise looks like noise."""
+
+
+Shape = Literal["column", "grid"]
+
+
+class HistoryChart(LineView, can_focus=False):
+    """Several charts in one widget, in one column or two; only rows that differ are drawn again."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.series: Sequence[Series] = ()
+        self.interval_s = 1.0
+        self._canvas: list[list[Segment]] = []
+
+    def plot(self, series: Sequence[Series], interval_s: float) -> None:
+        """Show these charts; points are `interval_s` apart."""
+        self.series, self.interval_s = series, interval_s
+        self._paint()
+
+    def on_resize(self) -> None:
+        self._paint()
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        self._canvas = []
+        if self.is_mounted:
+            self._paint()
+
+    def render_line(self, y: int) -> Strip:
+        if y < len(self._canvas):
+            return Strip(self._canvas[y], self.size.width)
+        return Strip([Segment(" " * self.size.width, self.style_of(""))], self.size.width)
+
+    def _paint(self) -> None:
+        width, height = self.size
+        if not width or not height:
+            return
+        new = self._compose_charts(width, height)
+        old, self._canvas = self._canvas, new
+        changed = [y for y in range(max(len(old), len(new))) if y >= len(old) or y >= len(new) or old[y] != new[y]]
+        if changed:
+            self.refresh(*[Region(0, y, width, 1) for y in changed])
+
+    def _compose_charts(self, width: int, height: int) -> list[list[Segment]]:
+        count = len(self.series)
+        columns = 2 if width >= 2 * (AXIS + 24) and count > 1 else 1
+        rows = -(-count // columns) or 1
+        while rows > 1 and height // rows < 4:
+            rows -= 1  # rather fewer charts than flat ones
+        shown = self.series[: rows * columns]
+        each, out = height // rows, []
+        cell_width = (width - (columns - 1)) // columns
+        for start in range(0, len(shown), columns):
+            pictures = [self._chart(one, cell_width, each) for one in shown[start:start + columns]]
+            for y in range(each):
+                line: list[Segment] = []
+                for index, picture in enumerate(pictures):
+                    line += [Segment(" ", self.style_of(""))] if index else []
+                    line += picture[y]
+                used = sum(len(segment.text) for segment in line)
+                out.append([*line, Segment(" " * (width - used), self.style_of(""))])
+        return out
+
+    def _chart(self, series: Series, width: int, height: int) -> list[list[Segment]]:
+        plot_width, plot_height = max(1, width - AXIS), max(1, height - 1)
+        values = list(series.values[-2 * plot_width:])
+        known = [value for value in values if value is not None]
+        top = scale_top(max([series.floor, *known]), series.limit, 1024 if series.unit.startswith("bytes") else 1000)
+        limit_row = None
+        if series.limit is not None and series.limit <= top:
+            limit_row = plot_height - 1 - min(plot_height - 1, int(series.limit / top * plot_height * 0.9999))
+        lines = [self._title(series, width, known[-1] if known and values[-1] is not None else None, top)]
+        cells = braille_rows(values, top, plot_width, plot_height)
+        for y, text in enumerate(cells):
+            label = quantity(top, series.unit) if y == 0 else ("0" if y == plot_height - 1 and plot_height > 1 else "")
+            if y == limit_row:
+                label = series.limit_word
+            lines.append(self._plot_line(label, text, series.role, is_limit=y == limit_row))
+        return lines
+
+    def _title(self, series: Series, width: int, last: float | None, top: float) -> list[Segment]:
+        told = with_unit(last, series.unit)
+        spans: list[Span] = [(series.title, "strong"), (f" {told}", "")]
+        if series.limit is not None:
+            spans.append((f"  {series.limit_word} {with_unit(series.limit, series.unit)}", "limit"))
+        span = 2 * max(1, width - AXIS) * self.interval_s
+        ago = f"{_ago(span)} "
+        room = width - width_of(tuple(spans)) - len(ago)
+        if room > 0:
+            spans += [(" " * room, ""), (ago, "dim")]
+            return [Segment(text, self.style_of(role)) for text, role in spans]
+        return [Segment(fit("".join(text for text, _ in spans), width), self.style_of("strong"))]
+
+    def _plot_line(self, label: str, text: str, role: str, *, is_limit: bool) -> list[Segment]:
+        axis = Segment(fit(label, AXIS - 2, right=True) + " " + GLYPHS.upright,
+                       self.style_of("limit" if is_limit else "dim"))
+        if not is_limit:
+            return [axis, Segment(text, self.style_of(role))]
+        # The limit shows where there is no area; the area keeps its colour, so both can be seen.
+        segments = [axis]
+        for piece, is_blank in _split(text, BLANK):
+            segments.append(Segment(GLYPHS.rule * len(piece) if is_blank else piece,
+                                    self.style_of("limit" if is_blank else role)))
+        return segments
+
+
+def scale_top(highest: float, limit: float | None, base: int = 1000) -> float:
+    """End of the axis: a handy number above all values, and above the limit where that leaves the values visible."""
+    if limit is not None and highest < limit <= highest * 8:
+        highest = limit
+    return nice(highest, base)
+
+
+def nice(value: float, base: int = 1000) -> float:
+    """The next handy number: 1, 1.5, 2, 3, 4, 5, 6, 8 times a power of ten, times a power of the base."""
+    power = 1.0
+    while value / power >= base:
+        power *= base
+    for tens in (1, 10, 100, 1000):
+        for step in (1, 1.5, 2, 3, 4, 5, 6, 8):
+            if value <= step * tens * power:
+                return min(step * tens, base) * power
+    return value
+
+
+def braille_rows(values: Sequence[float | None], top: float, width: int, height: int) -> list[str]:
+    """An area chart of `width` by `height` cells: two values a cell, four levels a row; the newest at the right."""
+    wanted = 2 * width
+    padded = [None] * (wanted - len(values)) + list(values[-wanted:])
+    scale = height * 4 / top
+    most = height * 4
+    levels = [0 if value is None else max(value > 0, min(most, round(value * scale))) for value in padded]
+    rows: list[str] = []
+    for y in range(height):
+        base = (height - 1 - y) * 4
+        steps = [min(4, max(0, level - base)) for level in levels]
+        if GLYPHS.is_ascii:
+            rows.append("".join([_ASCII_LEVELS[max(steps[i], steps[i + 1])] for i in range(0, wanted, 2)]))
+        else:
+            rows.append("".join([_CELLS[steps[i]][steps[i + 1]] for i in range(0, wanted, 2)]))
+    return rows
+
+
+def _split(text: str, blank: str) -> list[tuple[str, bool]]:
+    pieces: list[tuple[str, bool]] = []
+    for character in text:
+        is_blank = character == blank
+        if pieces and pieces[-1][1] == is_blank:
+            pieces[-1] = (pieces[-1][0] + character, is_blank)
+        else:
+            pieces.append((character, is_blank))
+    return pieces
+
+
+def _ago(seconds: float) -> str:
+    return f"last {seconds:.0f} s" if seconds < 120 else f"last {seconds / 60:.0f} min"
