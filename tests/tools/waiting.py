@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], timeout_s: float = 10.0, what: str = "") -> T:
     """Return the condition's first true value; AssertionError if none comes in time."""
     deadline, pause_s = time.monotonic() + timeout_s, 0.001
     while True:
