@@ -111,6 +111,7 @@ def checked_limits(limits: Limits, kind: GuestKind) -> Limits:
 
 
 def _check_cpuset(text: str) -> None:
-    numbers = text.replace("-", ",").split(",")
-    if not all(number.isdigit() and int(number) < CPUS for number in numbers):
+    ranges = [part.partition("-") for part in text.split(",")]
+    numbers = [number for low, dash, high in ranges for number in ((low, high) if dash else (low,))]
+    if not all(number.isdecimal() and number.isascii() and int(number) < CPUS for number in numbers):
         raise UsageError(f"cannot set cpuset to {text!r}: this host has the CPUs 0-{CPUS - 1}")
