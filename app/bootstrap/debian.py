@@ -22,7 +22,7 @@ VIRTUAL_MACHINES = ("libvirt-daemon-system", "libvirt-clients", QEMU, "qemu-util
 BUILD = ("libvirt-dev", "pkg-config", "gcc", "libc6-dev")
 """What libvirt-python needs to compile."""
 
-TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "bash", "zsh", "fish")
+TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "e2fsprogs", "bash", "zsh", "fish")
 """What test lanes use beside all of the above."""
 
 USER_MODE_LINUX = ("user-mode-linux",)
