@@ -21,7 +21,7 @@ _BASH = """\
 _inn() {
     local IFS=$'\\n' words=("${COMP_WORDS[@]:1:COMP_CWORD}")
     COMPREPLY=($(compgen -W "$(inn __complete -- "${words[@]}" 2>/dev/null | cut -f1)" -- "${COMP_WORDS[COMP_CWORD]}"))
-    [[ ${#COMPREPLY[@]} -eq 0 ]] && compopt -o default 2>/dev/null
+    if [[ ${#COMPREPLY[@]} -eq 0 ]]; then compopt -o default 2>/dev/null || true; fi
 }
 complete -F _inn inn innkeeper
 """
@@ -94,7 +94,9 @@ def candidates(words: Sequence[str], context: Context) -> Iterable[tuple[str, st
     if not rest:
         if words[-2:-1] and words[-2] in GLOBAL_VALUES:
             return _values(words[-2], context)
-        return [(verb.name, verb.help) for verb in VERBS.values() if not verb.is_hidden] + _options(_bare())
+        if words[-1:] and words[-1].startswith("-"):
+            return _options(_bare())
+        return [(verb.name, verb.help) for verb in VERBS.values() if not verb.is_hidden]
     verb = VERBS.get(rest[0])
     if verb is None or verb.is_hidden:
         return []

@@ -6,12 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from backends.base import Cleaning, Closing, Demonstrating
+from backends.base import Demonstrating
 from backends.errors import InnkeeperError
 
 if TYPE_CHECKING:
     from app.cli.context import Context
-    from app.core.workstation import Workstation
 
 
 def demo_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,18 +67,7 @@ def _remove(context: Context) -> int:
                 continue
             try:
                 backend.demo_remove(context.talk.say)
-                _leave_nothing(station, name, context)
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)
     return first_failure
 
-
-def _leave_nothing(station: Workstation, name: str, context: Context) -> None:
-    """Sweep and end helpers, if no other guest of the backend needs them."""
-    backend = station.backend(name)
-    if isinstance(backend, Cleaning):
-        result = station.submit("host.clean", backend=name).wait()
-        for line in result if isinstance(result, (list, tuple)) else ():
-            context.talk.say(str(line))
-    if isinstance(backend, Closing) and not backend.guests():
-        backend.shutdown()

@@ -6,7 +6,8 @@ import argparse
 import os
 import select
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from app.cli.bridge import Bridge, Waiter
 from app.cli.context import capability_of
@@ -119,7 +120,7 @@ def attach_verb(args: argparse.Namespace, context: Context) -> int:
         guest = station.fleet.resolve(args.guest)
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Attaching, guest, "attach")
-        has_terminal = backend.inspect(guest.ref).get("terminal") is True
+        has_terminal = _has_terminal(backend.inspect(guest.ref))
         if has_terminal and not args.no_stdin:
             need_terminal("attach")
         foreground = Foreground(
@@ -131,6 +132,13 @@ def attach_verb(args: argparse.Namespace, context: Context) -> int:
             return 0
         code = backend.wait(guest.ref) if isinstance(backend, Waiting) else None
     return 0 if code is None else code
+
+
+def _has_terminal(inspected: Mapping[str, Any]) -> bool:
+    """Return what the container's OCI configuration says."""
+    config = inspected.get("config")
+    process = config.get("process") if isinstance(config, Mapping) else None
+    return isinstance(process, Mapping) and process.get("terminal") is True
 
 
 def console_verb_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,14 @@ Their programs are shell lines that need nothing but the image `host`: sh, coreu
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from backends.base import Backend, ContainerSpec, Creating, Lifecycle, Limiting, Removing
+from backends.base import Backend, Cleaning, Closing, ContainerSpec, Creating, Lifecycle, Limiting, Removing
 from backends.errors import InnkeeperError, NotFound
 from backends.model import Guest, GuestRef, GuestState
 from backends.trace import Recorder
@@ -17,6 +20,8 @@ from backends.trace import Recorder
 LABEL = "innkeeper.demo"
 _MIB = 1024 * 1024
 _PORT = 7777
+_FOLDERS = ("containers", "images", "leases", "names")
+_MADE_AGAIN = ("network.json", "network.lock", "bridge.lock", "spawner", "spawner.lock", "spawner.log")
 
 # As pid 1 the shell gets no signal it has no handler for: without the trap each stop would take ten seconds.
 _CPU = """\
@@ -97,7 +102,7 @@ _LOADS = (
 )  # fmt: skip
 
 
-class Runtime(Backend, Creating, Lifecycle, Removing, Limiting, Protocol):
+class Runtime(Backend, Creating, Lifecycle, Removing, Limiting, Cleaning, Closing, Protocol):
     """What the demo needs of a backend."""
 
 
@@ -106,8 +111,11 @@ def demo_create(backend: Runtime, say: Callable[[str], None]) -> Sequence[GuestR
     return [_ensure(backend, load, say) for load in _LOADS]
 
 
-def demo_remove(backend: Runtime, say: Callable[[str], None]) -> None:
-    """Remove every container with the demo's label. Tries all before it raises the first error."""
+def demo_remove(backend: Runtime, say: Callable[[str], None], folders: Sequence[Path] = ()) -> None:
+    """Remove every container with the demo's label; when none is left, the helpers and empty folders too.
+
+    `folders` are those of the state and of the run. Tries all before it raises the first error.
+    """
     first: InnkeeperError | None = None
     for guest in backend.guests():
         if LABEL not in guest.labels:
@@ -121,6 +129,23 @@ def demo_remove(backend: Runtime, say: Callable[[str], None]) -> None:
             first = first or error
     if first is not None:
         raise first
+    if not backend.guests():
+        for line in backend.clean(Recorder("client")):
+            say(line)
+        backend.shutdown()
+        _forget(folders)
+
+
+def _forget(folders: Sequence[Path]) -> None:
+    """Remove what is made again when needed, and folders that are then empty; images of the user's own stay."""
+    for folder in folders:
+        shutil.rmtree(folder / "images" / "host", ignore_errors=True)
+        for name in _MADE_AGAIN:
+            with suppress(OSError):
+                (folder / name).unlink()
+        for path in (*(folder / name for name in _FOLDERS), folder):
+            with suppress(OSError):  # it is not empty, or is not there
+                path.rmdir()
 
 
 def _ensure(backend: Runtime, load: _Load, say: Callable[[str], None]) -> GuestRef:

@@ -1,4 +1,4 @@
-"""`inn` as a user runs it: the launcher in a process of its own, with simulated guests and a state folder of its own."""
+"""`inn` as a user runs it: the launcher as a process, with simulated guests and a state folder of its own."""
 
 from __future__ import annotations
 

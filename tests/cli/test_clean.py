@@ -42,7 +42,7 @@ def test_where_a_stream_is_cut_changes_nothing(text: str, cut: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    "text, shown",
     [
         ("plain", "plain"),
         ("\x1b[31mred\x1b[0m", "red"),
@@ -97,7 +97,7 @@ def test_columns_line_up_with_wide_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"),
+    "value, text",
     [(0, "0 B"), (1023, "1023 B"), (1024, "1 KiB"), (1536, "1.5 KiB"), (64 * 1024**2, "64 MiB"), (None, "–")],
 )
 def test_sizes_are_told_in_1024s(value: float | None, text: str) -> None:
