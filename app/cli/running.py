@@ -84,6 +84,8 @@ def spec_of(args: argparse.Namespace) -> ContainerSpec:
         labels=dict(_label(text) for text in args.label),
         stop_signal=args.stop_signal,
         size=terminal_size() if args.tty else None,
+        # In the foreground we remove it ourselves, when its output is copied to the end.
+        auto_remove=args.rm and getattr(args, "detach", True),
     )
 
 

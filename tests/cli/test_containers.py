@@ -115,6 +115,15 @@ def test_a_detached_run_prints_the_id_and_goes_on(native: Inn) -> None:
     assert (guest["name"], guest["state"], guest["image"]) == ("web", "running", "host")
 
 
+def test_a_detached_run_is_removed_when_it_has_ended_if_asked(native: Inn) -> None:
+    native("run", "-d", "--rm", "--name", "web", "host", "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done")
+    assert names(native) == ["web"]
+
+    native("stop", "web")
+
+    wait_until(lambda: names(native) == [])
+
+
 def test_explaining_a_run_does_none_of_it(native: Inn) -> None:
     plan = native("run", "--explain", "--json", "--name", "web", "--cpus", "0.5", "host", "true").json
 
