@@ -13,6 +13,7 @@ import pytest
 
 from backends.base import Backend, Creating, Lifecycle, Removing
 from backends.errors import InnkeeperError, NotFound
+from backends.metrics import Sample
 from backends.model import Guest, GuestRef, Limits
 from backends.registry import BackendConfig
 from backends.trace import Recorder
@@ -57,6 +58,11 @@ class Subject:
         if why:
             pytest.skip(f"{self.backend.title} cannot {verb}: {why}")
         return self.backend
+
+    def sample(self, ref: GuestRef) -> Sample:
+        """Return a live guest's counters, waiting for the first pass that has them."""
+        wait_until(lambda: ref in self.backend.sample(), what=f"a sample of {ref}")
+        return self.backend.sample()[ref]
 
     def state_becomes(self, ref: GuestRef, state: str) -> None:
         """Wait until the guest is listed in a state."""
