@@ -16,6 +16,7 @@ PERIOD_US = 100_000
 """The kernel's default enforcement period."""
 
 _LONG_PERIOD_US = 1_000_000
+_MOST_CPUS = 1e6
 _MIN_QUOTA_US = 1_000
 
 NO_IO = (None, None, None, None)
@@ -33,6 +34,8 @@ def quota(cpus: float | None) -> tuple[int | None, int]:
     """
     if cpus is None:
         return None, PERIOD_US
+    if not cpus < _MOST_CPUS:  # also "not a number"
+        raise UsageError(f"a CPU limit of {cpus:g} cores is more than any host has; none lifts the limit")
     period_us = PERIOD_US if cpus * PERIOD_US >= _MIN_QUOTA_US else _LONG_PERIOD_US
     quota_us = round(cpus * period_us)
     if quota_us < _MIN_QUOTA_US:
