@@ -52,7 +52,7 @@ class UnpackRoot(KernelStep):
                 raise NotFound(f"there is no {self.source}") from None
         else:
             _unpack_tar(self.source, self.target)
-        if not any(True for _ in os.scandir(self.target)):
+        if not os.listdir(self.target):
             raise InnkeeperError("the archive is empty: no root file system in it")
 
 
