@@ -11,6 +11,7 @@ from widgets.line_view import LineView
 class Bar(LineView, can_focus=False):
     """Shows one line, repainted only when it differs; `right` is set against the right edge."""
 
+    has_bar = False
     DEFAULT_CSS = """
     Bar { height: 1; overflow-y: hidden; }
     """

@@ -22,9 +22,11 @@ class Confirm(ModalScreen[bool]):
 
     DEFAULT_CSS = """
     Confirm { align: center middle; }
-    Confirm > Vertical { width: 64; max-width: 100%; height: auto; max-height: 100%; border: round $error; padding: 0 1; }
+    Confirm > Vertical {
+        width: 64; max-width: 100%; height: auto; max-height: 100%; border: round $error; padding: 0 1;
+    }
     Confirm LineView { height: auto; max-height: 12; }
-    Confirm Input { height: 1; border: none; padding: 0; margin: 1 0 0 0; }
+    Confirm Input { margin: 1 0 0 0; }
     Confirm Bar { margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -48,7 +50,7 @@ class Confirm(ModalScreen[bool]):
         with Vertical():
             yield body
             if self._word is not None:
-                yield Input(placeholder=self._word, select_on_focus=False)
+                yield Input(placeholder=self._word, select_on_focus=False, compact=True)
             yield Bar()
 
     def on_mount(self) -> None:
@@ -59,9 +61,9 @@ class Confirm(ModalScreen[bool]):
         if self._word is None:
             self.query_one(Bar).set(line(("y", "strong"), f" {self._verb}   ", ("n Esc", "strong"), " leave it"))
         else:
-            self.query_one(Bar).set(
-                line(f"type {self._word} and ", ("Enter", "strong"), f" to {self._verb}   ", ("Esc", "strong"), " leave it")
-            )
+            self.query_one(Bar).set(line(
+                f"type {self._word} and ", ("Enter", "strong"), f" to {self._verb}   ", ("Esc", "strong"), " leave it"
+            ))
             self.query_one(Input).focus()
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -11,7 +11,7 @@ from backends.model import Guest
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_column import STATE_ROLES
 from widgets.guest_row import GuestRow
-from widgets.line import EMPTY, Line, Role, Span, line
+from widgets.line import EMPTY, Line, Span, line
 from widgets.text import fit
 from widgets.units import UNKNOWN, count, duration, percent, size, with_unit
 

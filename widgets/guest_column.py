@@ -196,7 +196,7 @@ def heading(layout: Layout, sort: str, reverse: bool) -> Line:
     for column, width in layout.columns:
         title = column.title
         if column.name == sort:
-            sign = GLYPHS.up if reverse != column.largest_first else GLYPHS.down
+            sign = GLYPHS.up if reverse == column.largest_first else GLYPHS.down
             title = (title + sign) if len(title) < width else title[: width - 1] + sign
         spans.append((fit(title, width, right=column.right) + " ", "head"))
     return tuple(spans)

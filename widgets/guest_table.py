@@ -221,8 +221,8 @@ class GuestTable(LineView):
         width = self.size.width
         if not width:
             return
-        if len(self.shown) + 1 > self.size.height and self.show_vertical_scrollbar is False:
-            width -= 1  # the scroll bar comes with this redraw
+        if len(self.shown) + 1 > self.size.height:
+            width -= 1  # for the scroll bar that these lines need
         layout: Layout = lay_out(width, self.hidden_columns, max(14, longest))
         if layout != self._layout:
             self._layout = layout

@@ -38,6 +38,9 @@ class Series:
 
     limit: float | None = None
     limit_word: str = "limit"
+    is_hard: bool = True
+    """False if it is no limit that was set, only what there is: then the scale may end below it."""
+
     floor: float = 1.0
     """The scale never ends below this, so that noise looks like noise."""
 
@@ -47,6 +50,8 @@ Shape = Literal["column", "grid"]
 
 class HistoryChart(LineView, can_focus=False):
     """Several charts in one widget, in one column or two; only rows that differ are drawn again."""
+
+    has_bar = False
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -107,7 +112,8 @@ class HistoryChart(LineView, can_focus=False):
         plot_width, plot_height = max(1, width - AXIS), max(1, height - 1)
         values = list(series.values[-2 * plot_width:])
         known = [value for value in values if value is not None]
-        top = scale_top(max([series.floor, *known]), series.limit, 1024 if series.unit.startswith("bytes") else 1000)
+        top = scale_top(max([series.floor, *known]), series.limit, is_hard=series.is_hard,
+                        base=1024 if series.unit.startswith("bytes") else 1000)
         limit_row = None
         if series.limit is not None and series.limit <= top:
             limit_row = plot_height - 1 - min(plot_height - 1, int(series.limit / top * plot_height * 0.9999))
@@ -146,9 +152,9 @@ class HistoryChart(LineView, can_focus=False):
         return segments
 
 
-def scale_top(highest: float, limit: float | None, base: int = 1000) -> float:
-    """End of the axis: a handy number above all values, and above the limit where that leaves the values visible."""
-    if limit is not None and highest < limit <= highest * 8:
+def scale_top(highest: float, limit: float | None, *, is_hard: bool = True, base: int = 1000) -> float:
+    """End of the axis: a handy number above all values and above the limit, so that its line can be seen."""
+    if limit is not None and highest < limit and (is_hard or limit <= highest * 8):
         highest = limit
     return nice(highest, base)
 

@@ -61,6 +61,9 @@ class LineView(ScrollView, can_focus=True):
     ]
 
     has_cursor = False
+    has_bar = True
+    """False if it never shows a scroll bar."""
+
     head: Line | None = None
     empty_text = ""
     """Shown instead of nothing."""
@@ -90,6 +93,7 @@ class LineView(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.lines: Sequence[Line] = ()
+        self._had_bar = False
         self.cursor = 0
         self.shift = 0
         """First cell shown of each line."""
@@ -144,6 +148,15 @@ class LineView(ScrollView, can_focus=True):
     def is_at_end(self) -> bool:
         """True if the last line is on the screen."""
         return self.scroll_offset.y + self.rows_visible >= len(self.lines)
+
+    @property
+    def line_width(self) -> int:
+        """Cells for a line: the scroll bar takes one as soon as it is needed."""
+        return max(0, self.size.width - self._needs_bar)
+
+    @property
+    def _needs_bar(self) -> bool:
+        return self.has_bar and len(self.lines) + (self.head is not None) > self.size.height
 
     def refresh_rows(self, indexes: Sequence[int]) -> None:
         """Repaint these lines where they are visible."""
@@ -220,6 +233,9 @@ class LineView(ScrollView, can_focus=True):
     # ---- drawing
 
     def _resize_content(self) -> None:
+        if self._needs_bar != self._had_bar:
+            self._had_bar = self._needs_bar
+            self.refresh()
         # ScrollView scrolls over virtual_size: the heading takes a row of the view, so it counts as a line.
         self.virtual_size = Size(0, len(self.lines) + (self.head is not None))
         if self._strips and len(self._strips) > 4 * max(64, self.size.height):
@@ -260,7 +276,7 @@ class LineView(ScrollView, can_focus=True):
         return self._strip(-2, ((" " + text, "dim"),) if text else EMPTY, "")
 
     def _strip(self, index: int, spans: Line, cursor_role: str) -> Strip:
-        width = self.size.width
+        width = self.line_width
         state = hash((width, cursor_role, self.shift, self.version))
         cached = self._strips.get(index)
         if cached is not None and cached[0] is spans and cached[1] == state:

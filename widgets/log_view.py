@@ -142,7 +142,7 @@ class LogView(LineView):
             spans.append(("! ", "bad"))  # not by colour alone
         spans.append((one.text, ""))
         made = line(*spans)
-        return wrap(made, max(8, self.size.width), 2) if self.wraps else [made]
+        return wrap(made, max(8, self.size.width - 1), 2) if self.wraps else [made]
 
     def _rebuild(self) -> None:
         self._starts = []

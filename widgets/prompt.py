@@ -26,7 +26,7 @@ class Prompt(ModalScreen[str | None]):
     Prompt Horizontal { height: 1; dock: bottom; background: $panel; }
     Prompt Bar.-label { width: auto; }
     Prompt Bar.-problem { dock: bottom; margin-bottom: 1; background: $panel; }
-    Prompt Input { height: 1; border: none; padding: 0; width: 1fr; background: $panel; }
+    Prompt Input { width: 1fr; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", show=False, id="prompt.back")]
 
@@ -39,7 +39,7 @@ class Prompt(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Bar(classes="-label")
-            yield Input(self._value, placeholder=self._hint, select_on_focus=False)
+            yield Input(self._value, placeholder=self._hint, select_on_focus=False, compact=True)
         yield Bar(classes="-problem")
 
     def on_mount(self) -> None:

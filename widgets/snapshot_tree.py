@@ -91,7 +91,8 @@ def arrange(snapshots: Sequence[Snapshot]) -> list[tuple[Snapshot, str]]:
             # A chain without branches stays flat: a hundred snapshots in a row need no hundred indents.
             branch = "" if parent is None else (GLYPHS.last_branch if last else GLYPHS.branch) + " "
             out.append((snapshot, lead + branch))
-            deeper = lead if parent is None or (last and len(family) == 1) else lead + ("  " if last else GLYPHS.upright + " ")
+            only = parent is None or len(family) == 1
+            deeper = lead if only else lead + ("  " if last else GLYPHS.upright + " ")
             walk(snapshot.name, deeper)
 
     walk(None, "")

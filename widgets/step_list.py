@@ -52,7 +52,8 @@ def _clock(time_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(time_s)) + f".{int(time_s % 1 * 1000):03d}"
 
 
-def operation_line(started_s: float, title: str, state: str, seconds: float | None, detail: str, *, failed: bool) -> Line:
+def operation_line(started_s: float, title: str, state: str, seconds: float | None, detail: str, *,
+                   failed: bool) -> Line:
     """One operation of this session."""
     return line(
         (f" {_clock(started_s)[:8]} ", "dim"),

@@ -30,10 +30,7 @@ def clean_bytes(data: bytes) -> str:
 
 def fit(text: str, width: int, *, right: bool = False) -> str:
     """Return clean text of exactly `width` cells: cut with an ellipsis or padded."""
-    if text.isascii():
-        length = len(text)
-    else:
-        length = cell_len(text)
+    length = len(text) if text.isascii() else cell_len(text)
     if length > width:
         return _cut(text, width)
     return " " * (width - length) + text if right else text + " " * (width - length)

@@ -18,7 +18,7 @@ from backends.model import GuestRef, GuestState
 from widgets.bar import Bar
 from widgets.glyphs import GLYPHS
 from widgets.guest_row import GuestRow
-from widgets.line import Line, Span, line
+from widgets.line import Line, Span, line, width_of
 from widgets.text import clean
 
 if TYPE_CHECKING:
@@ -260,9 +260,12 @@ class Actions:
             for name, (key, title, _, _) in OPENERS.items():
                 if name in known:
                     spans += _key(key, title)
-            spans += [*_key("Enter", "details"), *_key("l", "logs")]
-        spans += [*_key("/", "filter"), *_key("o", "sort"), *_key("?", "help"), *_key("q", "quit")]
-        bar.set((*spans,))
+            spans += [*_key("l", "logs"), *_key("Enter", "details")]
+        spans += [*_key("/", "filter"), *_key("o", "sort")]
+        always = [*_key("?", "help"), *_key("q", "quit")]
+        while spans and width_of(tuple(spans)) + width_of(tuple(always)) > bar.size.width:
+            del spans[-2:]
+        bar.set(tuple(spans), tuple(always))
 
     def _ask_keys(self, row: GuestRow) -> None:
         backend = self._screen.roster.backend(row.ref)

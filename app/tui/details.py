@@ -147,7 +147,8 @@ class Details(Vertical):
         if bar.size.width and sum(len(text) for text, _ in spans) + len(name_of) > bar.size.width:
             spans = []
             for number, (name, page) in enumerate(PAGES.items(), 1):
-                spans.append((f" {page.title} " if name == self.tab else f" {number} ", "hit" if name == self.tab else ""))
+                here = name == self.tab
+                spans.append((f" {page.title} " if here else f" {number} ", "hit" if here else ""))
         bar.set(tuple(spans), line((name_of, "strong")))
 
     def on_resize(self) -> None:

@@ -1,8 +1,8 @@
 """Sends only the cells that changed.
 
-Textual sends every dirty region whole, each piece of text with its full colour sequence. `CellDiff` remembers what is on
-the terminal, cell by cell, compares, and writes the changed runs alone. It replaces one step of Textual's private API:
-what `App._display` asks of a compositor update (`render_segments`). A test holds it against the plain one.
+Textual sends every dirty region whole, each piece of text with its full colour sequence. `CellDiff` remembers what
+is on the terminal, cell by cell, compares, and writes the changed runs alone. It replaces one step of Textual's
+private API: what `App._display` asks of a compositor update (`render_segments`). A test holds it against the plain one.
 """
 
 from __future__ import annotations

@@ -121,12 +121,13 @@ def chart_series(read: Any, row: GuestRow) -> list[Series]:
 
     return [
         Series("CPU", "%", "cpu", values("cpu_pct"), cores * 100 if cores else None,
-               "limit" if limits.cpus else "vCPUs", 10.0),
+               "limit" if limits.cpus else "vCPUs", bool(limits.cpus), 10.0),
         Series("Memory", "bytes", "memory", values("memory_bytes"), memory, floor=1024 * kib),
         Series("Disk read", "bytes/s", "io", values("io_read_bytes_per_s"), limits.io_read_bytes_per_s, floor=64 * kib),
         Series("Disk write", "bytes/s", "io", values("io_write_bytes_per_s"), limits.io_write_bytes_per_s,
                floor=64 * kib),
-        Series("Net receive", "bytes/s", "net", values("net_rx_bytes_per_s"), limits.net_rx_bytes_per_s, floor=16 * kib),
+        Series("Net receive", "bytes/s", "net", values("net_rx_bytes_per_s"), limits.net_rx_bytes_per_s,
+               floor=16 * kib),
         Series("Net send", "bytes/s", "net", values("net_tx_bytes_per_s"), limits.net_tx_bytes_per_s, floor=16 * kib),
     ]
 

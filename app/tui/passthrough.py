@@ -23,6 +23,8 @@ DETACH = 0x1D
 
 SHELL = ("/bin/sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
 CHUNK = 65536
+RESET = (b"\x1b[0m\x1b[?1l\x1b>\x1b[?7h\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
+         b"\x1b(B\x0f\r\n")
 
 
 def open_shell(backend: Backend, ref: GuestRef, size: tuple[int, int]) -> ExecSession:
@@ -64,9 +66,7 @@ def pass_through(session: ExecSession, title: str, *, stdin: int = 0, stdout: in
     finally:
         session.close()
         # What the guest's program left set would trouble the shell: colours, modes, character sets.
-        with contextlib.suppress(OSError):
-            _write(stdout, b"\x1b[0m\x1b[?1l\x1b>\x1b[?7h\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
-                           b"\x1b(B\x0f\r\n")
+        _write(stdout, RESET)
     return outcome
 
 

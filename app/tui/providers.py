@@ -32,7 +32,8 @@ def system_commands(app: InnkeeperApp, screen: Screen[Any]) -> Iterator[SystemCo
         yield from _bound(screen)
     yield SystemCommand("Help (?)", "All keys that work here.", app.action_help)
     for theme in THEMES:
-        yield SystemCommand(f"Theme: {theme.name}", "Colours of the screen.", partial(setattr, app, "theme", theme.name))
+        change = partial(setattr, app, "theme", theme.name)
+        yield SystemCommand(f"Theme: {theme.name}", "Colours of the screen.", change)
     yield SystemCommand("Redraw (Ctrl-L)", "Draw the screen anew.", app.action_redraw)
     yield SystemCommand("Quit (q)", "Leave; guests run on.", partial(app.exit, 0))
 

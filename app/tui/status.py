@@ -40,7 +40,7 @@ def status_lines(host: HostFigures, statuses: Sequence[BackendStatus], *, interv
     ):
         if width_of(tuple(left)) + width_of(tuple(right)) < width:
             return tuple(left), tuple(right)
-    return tuple([*name, *short]), ()
+    return (*name, *short), ()
 
 
 def _backend(status: BackendStatus, *, short: bool) -> list[Span]:

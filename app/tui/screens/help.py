@@ -9,9 +9,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
 from app.core.commands import COMMANDS
-from widgets.glyphs import GLYPHS
 from widgets.guest_column import COLUMNS
-from widgets.line import EMPTY, Line, line
+from widgets.line import EMPTY, Line, line, wrap
 from widgets.line_view import LineView
 from widgets.text import fit
 
@@ -30,12 +29,15 @@ _NAMES = {
 }
 
 
+INDENT = 24
+
+
 class HelpScreen(ModalScreen[None]):
     """All keys that work on the screen below, then the columns, then the filter."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen LineView { width: 84; max-width: 100%; height: 100%; border: round $primary; padding: 0 1; }
+    HelpScreen LineView { width: 110; max-width: 100%; height: 100%; border: round $primary; padding: 0 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1,enter", "dismiss(None)", "back", show=False, id="help.back"),
@@ -48,13 +50,15 @@ class HelpScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         view = LineView()
         view.border_title = "Help (Esc goes back)"
-        view.lines = self._lines
         yield view
 
-    def on_mount(self) -> None:
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._fill)
+
+    def _fill(self) -> None:
         view = self.query_one(LineView)
-        view.show([])
-        view.show(self._lines)
+        width = view.size.width - 1
+        view.show([piece for each in self._lines for piece in wrap(each, max(30, width), INDENT)])
 
 
 def help_lines(screen: Screen[Any]) -> list[Line]:
@@ -68,18 +72,19 @@ def help_lines(screen: Screen[Any]) -> list[Line]:
     lines: list[Line] = []
     for title in dict.fromkeys([*_GROUPS.values(), "More"]):
         if title in groups:
-            lines += [line((title, "head")),
-                      *(line("  ", (fit(" ".join(keys), 22), "strong"), text) for text, keys in groups[title].items()),
-                      EMPTY]
+            lines.append(line((title, "head")))
+            for text, keys in groups[title].items():
+                lines.append(line("  ", (fit(" ".join(keys), INDENT - 2), "strong"), text))
+            lines.append(EMPTY)
     lines.append(line(("Columns", "head")))
-    lines += [line("  ", (fit(column.title or "bar", 22), "strong"), column.meaning) for column in COLUMNS]
+    lines += [line("  ", (fit(column.title or "bar", INDENT - 2), "strong"), column.meaning) for column in COLUMNS]
     lines += [EMPTY, line(("Filter", "head"))]
-    lines += [line("  ", (fit(example, 22), "strong"), text) for example, text in (
+    lines += [line("  ", (fit(example, INDENT - 2), "strong"), text) for example, text in (
         ("web", "name contains it; a regular expression"), ("!web", "all but those"), ("kind:vm kind:ctr", "kind"),
         ("state:live", "state: live, running, paused, stopped, lost"), ("backend:libvirt", "source of guests"),
         ("image:debian", "image"), ("cpu>50 mem>=64M", "figures: cpu thr mem limit read write rx tx pids oom"),
         ("kind:ctr cpu>5 !db", "several: all must hold"))]
-    lines += [EMPTY, line((f"100 % of CPU is one core. State is told by sign and word {GLYPHS.dot} colour adds to it.", "dim"))]
+    lines += [EMPTY, line(("100 % of CPU is one core. State is told by sign and word; colour only adds to it.", "dim"))]
     return lines
 
 

@@ -264,7 +264,8 @@ class LimitScreen(ModalScreen[None]):
             else:
                 self._submit(field, {ref: wanted[ref] for ref in guests})
 
-        self._asker.ask(f"limits {backend.name}", f"warn {field.name} {sorted(map(str, wanted.items()))}", question, reply)
+        key = f"warn {field.name} {sorted(map(str, wanted.items()))}"
+        self._asker.ask(f"limits {backend.name}", key, question, reply)
 
     def _confirm(self, field: LimitField, wanted: Mapping[GuestRef, Any], warnings: Sequence[str]) -> None:
         from widgets.confirm import Confirm

@@ -124,7 +124,7 @@ class MainScreen(BaseScreen):
                 spans.append((f" {table.filter.problem} ", "bad"))
         if table.hidden_count:
             spans.append((f" {table.hidden_count} hidden ", "dim"))
-        spans.append((f" by {BY_NAME[table.order.sort].title.lower() or table.order.sort} ", "dim"))
+        spans.append((f" sorted by {BY_NAME[table.order.sort].title} ", "dim"))
         return spans
 
     @on(GuestTable.ViewChanged)
