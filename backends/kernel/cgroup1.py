@@ -10,6 +10,7 @@ limits on buffered writes, which the kernel's writeback threads do in the root g
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from backends.errors import UsageError
@@ -85,7 +86,7 @@ def pids_steps(directory: str, wanted: Limits, current: Limits) -> list[WriteFil
     return [WriteFile(f"{directory}/pids.max", str(wanted.pids or "max"), _say("task limit", wanted.pids))]
 
 
-def io_steps(directory: str, wanted: dict[str, IoValues], current: dict[str, IoValues]) -> list[WriteFile]:
+def io_steps(directory: str, wanted: Mapping[str, IoValues], current: Mapping[str, IoValues]) -> list[WriteFile]:
     """blkio.throttle.*_device, one line a device: "254:0 1048576"; 0 lifts it."""
     steps = []
     for number in sorted(wanted.keys() | current.keys()):

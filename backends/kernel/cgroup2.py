@@ -6,6 +6,7 @@ Files", "PID Interface Files", "IO Interface Files".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from backends.kernel import cgroup_values as values
@@ -60,7 +61,7 @@ def pids_steps(directory: str, wanted: Limits, current: Limits) -> list[WriteFil
     return [WriteFile(f"{directory}/pids.max", str(wanted.pids or "max"), _say("task limit", wanted.pids))]
 
 
-def io_steps(directory: str, wanted: dict[str, IoValues], current: dict[str, IoValues]) -> list[WriteFile]:
+def io_steps(directory: str, wanted: Mapping[str, IoValues], current: Mapping[str, IoValues]) -> list[WriteFile]:
     """io.max, one line a device: "254:0 rbps=1048576 wbps=max riops=max wiops=max"."""
     steps = []
     for number in sorted(wanted.keys() | current.keys()):
