@@ -74,19 +74,33 @@ class Seen:
         return state_of(self.state).is_live
 
 
-def limits_of(info: DomainInfo, shares_per_weight: float) -> Limits:
-    """Return the limits in our units.
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What of a host decides how its domains' XML reads in our units."""
 
-    libvirt writes <shares> into the host's own file: cpu.weight (1 to 10000) on cgroup v2, cpu.shares
-    (default 1024) on v1. Ours is always a weight whose default is 100.
-    """
-    shares = info.limits.cpu_weight
-    weight = None if shares is None else max(1, min(10_000, round(shares / shares_per_weight)))
-    return replace(info.limits, cpu_weight=weight)
+    shares_per_weight: float
+    """libvirt writes <shares> into the host's own file: cpu.weight (default 100) on v2, cpu.shares (1024) on v1."""
+
+    cpus: int | None
+    """CPUs of the host; None where unknown."""
+
+
+def limits_of(info: DomainInfo, facts: HostFacts) -> Limits:
+    """Return the limits in our units: a weight's default is 100, and what is the default counts as no limit."""
+    shares, cpuset = info.limits.cpu_weight, info.limits.cpuset
+    weight = None if shares is None else max(1, min(10_000, round(shares / facts.shares_per_weight)))
+    if facts.cpus is not None and cpuset in (f"0-{facts.cpus - 1}", "0" if facts.cpus == 1 else None):
+        cpuset = None
+    return replace(info.limits, cpu_weight=None if weight == 100 else weight, cpuset=cpuset)
 
 
 def guest_of(
-    seen: Seen, info: DomainInfo | None, *, pid: int | None, started_s: float | None, shares_per_weight: float,
+    seen: Seen,
+    info: DomainInfo | None,
+    facts: HostFacts,
+    *,
+    pid: int | None,
+    started_s: float | None,
     oom_kills: int | None = None,
 ) -> Guest:
     """Return the guest; `info` is None while its XML could not be read."""
@@ -103,7 +117,7 @@ def guest_of(
         state=state,
         image=image_of(info),
         started_s=started_s if state.is_live else None,
-        limits=limits_of(info, shares_per_weight),
+        limits=limits_of(info, facts),
         pid=pid if state.is_live else None,
         cpu_count=info.vcpus,
         memory_total_bytes=info.memory_max_bytes,

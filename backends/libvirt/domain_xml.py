@@ -88,6 +88,9 @@ class DomainInfo:
     """CPU quota of each vCPU in a period; None for none."""
 
     period_us: int
+    global_quota_us: int | None
+    """CPU quota of the guest as a whole."""
+
     disks: tuple[Disk, ...]
     nics: tuple[Nic, ...]
     has_balloon: bool
@@ -126,6 +129,7 @@ def read_domain(text: str) -> DomainInfo:
         limits=_limits(root, vcpus, balloon if balloon < memory_max else None, disks, nics),
         quota_us=quota,
         period_us=period,
+        global_quota_us=_int_or_none(root.findtext("cputune/global_quota")),
         disks=disks,
         nics=nics,
         has_balloon=balloon_node is not None and balloon_node.get("model") != "none",

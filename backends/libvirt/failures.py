@@ -77,10 +77,12 @@ def translate(what: str, error: Exception) -> InnkeeperError:
     """Return our error for a libvirtError; the message names what was tried and what libvirt said."""
     raw = cast(VirError, error)
     name = code_names().get(raw.get_error_code() or 0, "INTERNAL_ERROR")
-    said = raw.get_error_message() or str(error)
+    said = (raw.get_error_message() or str(error)).strip()
     kind = kind_of(name) or InnkeeperError
     if is_connection_lost(name, raw.get_error_domain(), said):
         kind = BackendUnavailable
+    if "Active console session exists" in said:
+        kind = Busy
     if name == "OPERATION_INVALID" and "unable to read from monitor" in said.lower():
         said += " (the guest's QEMU ended)"
     return kind(f"cannot {what}: {said}", hint=_HINTS.get(name, ""))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Mapping
 
 from backends.errors import Unsupported
 from backends.kernel.cgroup import CgroupHost, GuestVanished, detect
-from backends.libvirt.convert import Seen, guest_of, ref_of
+from backends.kernel.procfs import LinkCounters
+from backends.libvirt.convert import HostFacts, Seen, guest_of, ref_of
 from backends.libvirt.host import LibvirtHost
 from backends.libvirt.qemu_process import find_pid, started_s
-from backends.libvirt.sampling import VmReader, read_links
+from backends.libvirt.sampling import VmReader
 from backends.metrics import Sample
 from backends.model import Guest, GuestRef
 
@@ -25,15 +27,17 @@ class FleetReader:
     def __init__(self, host: LibvirtHost) -> None:
         self._host = host
         self._cgroups = _cgroup_host()
+        self._links = LinkCounters()
         self._readers: dict[str, VmReader] = {}
         self._not_here: dict[str, float] = {}
         self._oom_kills: dict[str, int | None] = {}
         self._lock = threading.Lock()
 
     @property
-    def shares_per_weight(self) -> float:
-        """libvirt's CPU shares for one of our weights: cpu.shares (1024) on v1, cpu.weight (100) on v2."""
-        return 1.0 if self._cgroups is not None and self._cgroups.mode == "v2" else 10.24
+    def facts(self) -> HostFacts:
+        """Return what the domains' XML means on this host."""
+        is_v2 = self._cgroups is not None and self._cgroups.mode == "v2"
+        return HostFacts(1.0 if is_v2 else 10.24, os.cpu_count() if self.is_local else None)
 
     @property
     def is_local(self) -> bool:
@@ -53,9 +57,9 @@ class FleetReader:
         return guest_of(
             seen,
             self._host.info(seen.uuid),
+            self.facts,
             pid=reader.pid if reader else None,
             started_s=started_s(reader.pid) if reader else None,
-            shares_per_weight=self.shares_per_weight,
             oom_kills=self._oom_kills.get(seen.uuid),
         )
 
@@ -74,7 +78,7 @@ class FleetReader:
         now = time.monotonic()
         with self._lock:
             self._drop_readers(found)
-            taps = read_links() if self.is_local else {}
+            taps = self._links.read() if self.is_local else {}
             samples = {ref_of(seen.uuid): self._sample(seen, now, taps) for seen in found if seen.is_live}
         return {ref: sample for ref, sample in samples.items() if sample is not None}
 
@@ -92,6 +96,10 @@ class FleetReader:
 
     def _reader(self, seen: Seen) -> VmReader | None:
         reader = self._readers.get(seen.uuid)
+        if reader is not None and not reader.is_current():
+            # Going back to a snapshot replaces the QEMU of a guest that seems to run all along.
+            self._readers.pop(seen.uuid).close()
+            reader = None
         if reader is not None or not self.is_local:
             return reader
         if time.monotonic() < self._not_here.get(seen.uuid, 0.0):

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.kernel.cgroup import CgroupHost, CgroupReader, GuestVanished
+from backends.kernel.procfs import is_same_process, start_ticks
 from backends.libvirt.domain_xml import DomainInfo
 from backends.libvirt.qemu_process import group_of_qemu
 from backends.metrics import Sample
@@ -26,12 +27,18 @@ class VmReader:
 
     def __init__(self, host: CgroupHost | None, pid: int) -> None:
         self.pid = pid
+        self._start_ticks = start_ticks(pid)
         group = group_of_qemu(host, pid) if host is not None else None
         self.group = group
         self._cgroup: CgroupReader | None = group.reader() if group is not None else None
         cpu = group.directory("cpu") if group is not None else None
         self._vcpus = _open_vcpus(cpu) if cpu else []
+        self._delays = _open_delays(pid)
         self._proc = _ProcFiles(pid)
+
+    def is_current(self) -> bool:
+        """True while this QEMU lives."""
+        return self._start_ticks is not None and is_same_process(self.pid, self._start_ticks)
 
     def read(self, now: float, taps: Mapping[str, tuple[int, int]], info: DomainInfo | None) -> Sample:
         """Return the counters; taps map a link to the (received, sent) bytes of its host side.
@@ -50,6 +57,7 @@ class VmReader:
             cpu_periods=periods,
             cpu_throttled_periods=throttled,
             cpu_throttled_ns=throttled_ns,
+            cpu_delay_ns=self._delay_ns(),
             memory_limit_bytes=info.memory_bytes if info is not None else None,
         )
 
@@ -66,14 +74,25 @@ class VmReader:
             total = [a + b for a, b in zip(total, found, strict=True)]
         return total[0], total[1], total[2]
 
+    def _delay_ns(self) -> int | None:
+        """Sum the time that vCPU threads were ready and waited for a CPU (schedstat, second field)."""
+        total = 0
+        for fd in self._delays:
+            try:
+                total += int(os.pread(fd, 128, 0).split()[1])
+            except (OSError, IndexError, ValueError):
+                return None  # a vCPU was taken out, or the kernel keeps no such figures
+        return total if self._delays else None
+
     def close(self) -> None:
         """Close the files; may be called again."""
         if self._cgroup is not None:
             self._cgroup.close()
         self._proc.close()
-        while self._vcpus:
-            with suppress(OSError):
-                os.close(self._vcpus.pop())
+        for files in (self._vcpus, self._delays):
+            while files:
+                with suppress(OSError):
+                    os.close(files.pop())
 
 
 class _ProcFiles:
@@ -150,6 +169,16 @@ def _open_vcpus(folder: str) -> list[int]:
     return found
 
 
+def _open_delays(pid: int) -> list[int]:
+    """Open schedstat of each vCPU thread; QEMU names them "CPU 0/KVM", "CPU 1/TCG" …"""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            if (task / "comm").read_text().startswith("CPU "):
+                found.append(os.open(task / "schedstat", os.O_RDONLY | os.O_CLOEXEC))
+    return found
+
+
 def _cpu_stat(raw: bytes) -> list[int]:
     values = dict(line.split(b" ", 1) for line in raw.splitlines() if b" " in line)
     time_ns = int(values.get(b"throttled_time", 0)) or int(values.get(b"throttled_usec", 0)) * 1000
@@ -164,19 +193,3 @@ def _network(taps: Mapping[str, tuple[int, int]], info: DomainInfo | None) -> tu
     if not found:
         return None, None
     return sum(sent for _, sent in found), sum(received for received, _ in found)
-
-
-def read_links(text: str | None = None) -> dict[str, tuple[int, int]]:
-    """Return (received, sent) bytes of each network link of this host."""
-    if text is None:
-        try:
-            text = Path("/proc/net/dev").read_text()
-        except OSError:
-            return {}
-    found = {}
-    for line in text.splitlines()[2:]:
-        name, _, rest = line.partition(":")
-        fields = rest.split()
-        if len(fields) >= 9:
-            found[name.strip()] = (int(fields[0]), int(fields[8]))
-    return found
