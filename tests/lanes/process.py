@@ -57,7 +57,7 @@ def judge(outcome: Outcome, code: int | None, lane: Lane, *, may_be_empty: bool)
     nothing = outcome.passed + outcome.failed + outcome.skipped == 0
     if code is None:
         outcome.fail(f"did not end within {lane.limit_s:.0f} s")
-    elif code not in (0, 1, 5) or (code == 1 and not outcome.failed):
+    elif code not in (0, 1, 2, 5) or (code in (1, 2) and not outcome.failed):
         outcome.fail(f"pytest ended with {code}")
     elif nothing and not may_be_empty:
         outcome.fail("no test ran")

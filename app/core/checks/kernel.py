@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -56,9 +57,10 @@ def _namespace(name: str, trial: Trial | None) -> CheckResult:
         return _untried(title)
     if trial.ok:
         return CheckResult(_AREA, title, True, "works")
-    loss = "Nothing needs it yet" if name in _UNUSED else "Containers cannot start"
-    works = None if name in _UNUSED else False
-    return CheckResult(_AREA, title, works, f"refused: {trial.answer}", loss, _as_root())
+    found = "only root may make one" if trial.errno == errno.EPERM and os.geteuid() != 0 else f"refused: {trial.answer}"
+    if name in _UNUSED:
+        return CheckResult(_AREA, title, None, found, "Nothing needs it yet")
+    return CheckResult(_AREA, title, False, found, "Containers cannot start", _as_root())
 
 
 def _unprivileged(trials: Mapping[str, Trial]) -> CheckResult:

@@ -36,12 +36,14 @@ _USEFUL = {
 }
 """What they do without: number, and what is lost."""
 
+_LIBVIRT = "As root: ./inn demo. By hand: libvirt-dev, pkg-config and gcc, then: pip install 'innkeeper[libvirt]'"
+
 _PACKAGES = {
     "textual": ("the screen", ""),
     "pyroute2": ("networks of containers", ""),
     "psutil": ("figures of the host", ""),
     "pyseccomp": ("system call filters", ""),
-    "libvirt": ("virtual machines", "Install libvirt-dev, pkg-config and gcc, then: pip install 'innkeeper[libvirt]'"),
+    "libvirt": ("virtual machines", _LIBVIRT),
 }
 
 
