@@ -406,7 +406,10 @@ class Demonstrating(Protocol):
     """
 
     def demo_create(self, say: Callable[[str], None]) -> Sequence[GuestRef]:
-        """Make and start the demo guests; those that are there already are kept. Say each thing that is done."""
+        """Make and start the demo guests; those that are there already are kept. Say each thing that is done.
+
+        May be called when open() failed: what was missing (a daemon) can perhaps be started.
+        """
         ...
 
     def demo_remove(self, say: Callable[[str], None]) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol, cast
 
-from backends.base import Demonstrating
-from backends.errors import InnkeeperError
+from app.cli.diagnostics import error_line
+from backends import registry
+from backends.base import Backend, Demonstrating
+from backends.errors import BackendUnavailable, InnkeeperError
+from backends.registry import BackendConfig
 
 if TYPE_CHECKING:
     from app.cli.context import Context
+
+
+class Showing(Backend, Demonstrating, Protocol):
+    """A backend that can show itself."""
 
 
 def demo_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,38 +45,45 @@ def demo_verb(args: argparse.Namespace, context: Context) -> int:
 
 def _create(context: Context) -> tuple[int, int]:
     """Return how many guests there are now, and the exit code of the first failure."""
-    from app.core.workstation import Workstation
-
     made = first_failure = 0
-    with Workstation(context.settings) as station:
-        for name in context.settings.backends:
-            try:
-                backend = station.backend(name)
-                if isinstance(backend, Demonstrating):
-                    made += len(backend.demo_create(context.talk.say))
-            except InnkeeperError as error:  # without libvirt there are still containers to look at
-                first_failure = context.talk.error(error, after=first_failure)
+    for backend in _showing(context.settings.backends, context):
+        try:
+            made += len(backend.demo_create(context.talk.say))
+        except InnkeeperError as error:  # without libvirt there are still containers to look at
+            first_failure = context.talk.error(error, after=first_failure)
+        finally:
+            backend.close()
     if not made and not first_failure:
         context.talk.note(f"no backend in use has guests to show: {', '.join(context.settings.backends)}")
     return made, first_failure
 
 
 def _remove(context: Context) -> int:
-    from app.core.workstation import Workstation
-
     first_failure = 0
-    with Workstation(context.settings) as station:
-        for name in context.settings.backends:
-            try:
-                backend = station.backend(name)
-            except InnkeeperError as error:  # nothing of ours can be in what cannot be reached
-                context.talk.note(f"{name} left alone: {error.message}")
-                continue
-            if not isinstance(backend, Demonstrating):
-                continue
-            try:
-                backend.demo_remove(context.talk.say)
-            except InnkeeperError as error:
-                first_failure = context.talk.error(error, after=first_failure)
+    # The other way round: the first backend made the folder that the others have theirs in.
+    for backend in _showing(tuple(reversed(context.settings.backends)), context):
+        try:
+            backend.demo_remove(context.talk.say)
+        except BackendUnavailable as error:  # nothing of ours can run in what is not there
+            context.talk.note(f"{backend.title} left alone: {error_line(error)}")
+        except InnkeeperError as error:
+            first_failure = context.talk.error(error, after=first_failure)
+        finally:
+            backend.close()
     return first_failure
 
+
+def _showing(names: Sequence[str], context: Context) -> Iterator[Showing]:
+    """Yield the backends that can show themselves, opened where they can be."""
+    settings = context.settings
+    for name in names:
+        config = BackendConfig(settings.paths.state_dir, settings.paths.run_dir, settings.options_for(name))
+        try:
+            backend = registry.make(name, config)
+        except (InnkeeperError, ImportError) as error:
+            context.talk.note(f"{name} left out: {error}")
+            continue
+        if isinstance(backend, Demonstrating):
+            with suppress(BackendUnavailable):  # it says so itself, or starts what is missing
+                backend.open()
+            yield cast(Showing, backend)
