@@ -58,6 +58,7 @@ class SimulatedCore:
 
     def close(self) -> None:
         """Answer no more; the guests stay as they are."""
+        self.faults.calls["close"] += 1
         self._is_open, self._listener = False, None
 
     def guests(self) -> list[Guest]:

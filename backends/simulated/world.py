@@ -52,6 +52,8 @@ class World:
                 machine = self.add(name, kind, image, self._some_limits(index))
                 if index % 8 != 5:
                     self.start(machine)
+                if index % 16 == 11:
+                    machine.end(self.now(), 137, "killed by signal 9")
                 if index % 11 == 7:
                     machine.pause()
         for name in ("base", "nginx", "postgres"):

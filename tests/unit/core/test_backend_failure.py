@@ -103,6 +103,8 @@ def test_a_backend_that_dies_keeps_its_guests_and_is_opened_again(
     assert lost.state == "lost"
     assert "killed" in str(lost.error)
     assert len(station.fleet.guests()) == 6
+    attempts = backend.faults.calls["open"]
+    wait_until(lambda: backend.faults.calls["open"] > attempts + 2)
     backend.faults.revive()
 
     wait_until(lambda: status_of(station, "simulated").state == "up")

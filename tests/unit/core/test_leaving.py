@@ -61,6 +61,29 @@ def test_what_has_not_begun_when_we_leave_never_begins(open_station: Open, backe
     assert not running.is_done
 
 
+def test_what_runs_when_we_leave_may_end_before_its_backend_is_closed(
+    open_station: Open, backend: SimulatedBackend
+) -> None:
+    station = open_station(backend)
+    guest = guest_of(station)
+    backend.faults.hang("stop")
+    running = station.submit("guest.stop", guest.ref)
+    wait_until(lambda: backend.faults.hung)
+    unstopped: list[tuple[str, ...]] = []
+    leaving = threading.Thread(target=lambda: unstopped.append(station.close()))
+
+    leaving.start()
+    closed = backend.faults.calls["close"]
+    threading.Event().wait(0.05)  # time in which it would be closed, if that did not wait
+    assert backend.faults.calls["close"] == closed
+    backend.faults.release()
+    leaving.join(5)
+
+    running.wait(5)
+    assert unstopped == [()]
+    assert backend.faults.calls["close"] == closed + 1
+
+
 def test_a_command_given_after_the_end_is_abandoned(open_station: Open, backend: SimulatedBackend) -> None:
     station = open_station(backend)
     guest = guest_of(station)
