@@ -25,7 +25,10 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.bench.session import Spec, run_once  # noqa: E402 - the checkout must be on the path first
+from backends import registry  # noqa: E402 - the checkout must be on the path first
+from backends.base import Closing  # noqa: E402
+from backends.registry import BackendConfig  # noqa: E402
+from tests.bench.session import Spec, run_once  # noqa: E402
 from tests.bench.tree import boost  # noqa: E402
 from tests.bench.tui_cost import median_of, ratios, table  # noqa: E402
 
@@ -81,7 +84,16 @@ def containers(count: int) -> Iterator[Path]:
             yield Path(folder)
         finally:
             subprocess.run([*inn, "rm", "--force", *names], stdout=subprocess.DEVNULL)
+            _end_spawner(Path(folder))
             subprocess.run([*inn, "clean"], stdout=subprocess.DEVNULL)
+            _end_spawner(Path(folder))
+
+
+def _end_spawner(root: Path) -> None:
+    """Tell the helper process to go; containers would need it again, but there are none."""
+    backend = registry.make("native", BackendConfig(root, root / "run"))
+    if isinstance(backend, Closing):
+        backend.shutdown()
 
 
 def measure(programs: list[Spec], rounds: int, launches: int) -> Results:
