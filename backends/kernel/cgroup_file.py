@@ -81,7 +81,10 @@ def _refused(what: str, path: str, error: OSError) -> NotFound | PermissionDenie
         return GuestVanished(f"cannot {what}: the group {folder} is gone")
     if error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0:
         return PermissionDenied(f"cannot {what}: {error.strerror}", hint="run as root, or in a delegated cgroup")
-    return KernelRefused(what, error, hint=_HINTS.get((error.errno or 0, name), ""))
+    hint = _HINTS.get((error.errno or 0, name), "")
+    if error.errno == errno.ENOENT and "." in name:
+        hint = f"this kernel does not have it, or the {name.partition('.')[0]} controller is not enabled for the group"
+    return KernelRefused(what, error, hint=hint)
 
 
 _HINTS = {

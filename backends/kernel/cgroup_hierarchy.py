@@ -100,10 +100,12 @@ def parse_proc_cgroup(text: str) -> dict[frozenset[str] | str, str]:
 
 
 def path_in(hierarchy: Hierarchy, groups: dict[frozenset[str] | str, str]) -> str | None:
-    """Return the path in this hierarchy from what parse_proc_cgroup gave; None if it is not listed."""
-    if hierarchy.version == 2:
-        return groups.get("v2")
+    """Return the path in this hierarchy from what parse_proc_cgroup gave.
+
+    None if it is not listed, or lies outside this process's cgroup namespace ("/../other").
+    """
     for names, path in groups.items():
-        if not isinstance(names, str) and names & hierarchy.controllers:
-            return path
+        is_it = hierarchy.version == 2 if isinstance(names, str) else bool(names & hierarchy.controllers)
+        if is_it:
+            return None if path.startswith("/..") else path
     return None

@@ -221,7 +221,7 @@ def _read(path: str) -> str:
     except OSError:
         return ""
     try:
-        return _pread_all(fd).decode("utf-8", "surrogateescape")
+        return _pread_all(fd).decode("utf-8", "replace")
     except OSError:
         return ""
     finally:

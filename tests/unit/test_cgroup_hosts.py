@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from backends.errors import KernelRefused, Unsupported, UsageError
 from backends.kernel import cgroup1, cgroup2, cgroup_values
 from backends.kernel.cgroup import CgroupHost, detect
-from backends.kernel.cgroup_hierarchy import mounted
+from backends.kernel.cgroup_hierarchy import mounted, path_in
 from backends.kernel.cgroup_steps import WriteFile
 from backends.model import DeviceIo, Limits
 
@@ -102,6 +102,11 @@ def test_a_path_is_told_relative_to_what_is_mounted() -> None:
     assert found.relative("/docker/4f0") == "docker/4f0"
 
 
+def test_a_group_outside_the_namespace_has_no_path(v2_host: CgroupHost) -> None:
+    assert path_in(v2_host.hierarchies[0], {"v2": "/../other"}) is None
+    assert path_in(v2_host.hierarchies[0], {"v2": "/mine"}) == "/mine"
+
+
 @pytest.mark.parametrize("path", ["", "/", "/a", "../a", "a/../b", "a//b", "a/./b", "a\0b"])
 def test_a_name_that_leaves_the_tree_is_refused(v2_host: CgroupHost, path: str) -> None:
     with pytest.raises(UsageError):
@@ -151,6 +156,13 @@ def test_making_groups_where_one_may_not_says_where(v2_host: CgroupHost, tmp_pat
 
     with pytest.raises(KernelRefused, match="make the group"):
         v2_host.group("innkeeper/web").create_steps()[-1].run()
+
+
+def test_a_missing_limit_file_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(KernelRefused) as caught:
+        WriteFile(f"{tmp_path}/cpu.max", "max 100000").run()
+
+    assert "cpu controller is not enabled" in caught.value.hint
 
 
 def lines(steps: list[WriteFile]) -> list[str]:
