@@ -132,7 +132,8 @@ class Sampler:
                 self._turn(ticket)
                 self._serve(ticket)
                 with self._changed:
-                    self._changed.wait_for(self._is_awake, self._sleep_s())
+                    while not self._is_awake():
+                        self._changed.wait(self._sleep_s())  # anew each time: what is due can have come nearer
         finally:
             self.link.is_open = False
             self._close()

@@ -130,6 +130,32 @@ def test_what_another_terminal_does_is_seen_at_once_though_lists_are_costly(
     assert len(heard.of(GuestAdded)) == added
 
 
+def test_two_changes_close_to_each_other_are_both_seen_at_once(open_station: Open, backend: SimulatedBackend) -> None:
+    pace = Pace(quick_list_s=0.0, list_every_s=1000.0, dirty_gap_s=0.2, early_s=0.01)
+    station = open_station(backend, interval_s=1000.0, pace=pace)
+    guest = guest_of(station)
+    wait_until(lambda: backend.faults.calls["sample"] == 2)
+
+    def state() -> GuestState | None:
+        seen = station.fleet.get(guest.ref)
+        return seen.state if seen is not None else None
+
+    backend.pause(guest.ref, Recorder("another terminal"))
+    wait_until(lambda: state() is GuestState.PAUSED)
+    backend.resume(guest.ref, Recorder("another terminal"))
+    wait_until(lambda: state() is GuestState.RUNNING)
+
+
+def test_a_shorter_interval_counts_at_once(open_station: Open, backend: SimulatedBackend) -> None:
+    station = open_station(backend, interval_s=1000.0, pace=SLOW_LIST)
+    wait_until(lambda: backend.faults.calls["sample"] == 2)
+
+    station.set_interval(0.1)
+
+    assert station.interval_s == 0.1
+    wait_until(lambda: backend.faults.calls["sample"] > 3)
+
+
 def test_a_quick_list_is_read_with_each_pass_and_a_slow_one_is_not(open_station: Open) -> None:
     quick, slow = SimulatedBackend(guests=2), SimulatedBackend(guests=2)
     open_station(quick, pace=Pace(early_s=0.01, quick_list_s=10.0, list_every_s=1000.0))
