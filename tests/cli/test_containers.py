@@ -20,7 +20,7 @@ from tests.tools.waiting import wait_until
 
 pytestmark = [needs("root", "cgroup.memory", "cgroup.pids"), pytest.mark.timeout(60)]
 
-SIZED = "stty size; trap 'stty size' WINCH; while :; do read line; done"
+SIZED = "trap 'stty size' WINCH; stty size; while :; do read line; done"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -118,3 +119,20 @@ def test_listing_guests_loads_none_of_the_heavy_libraries(inn: Inn) -> None:
     )
 
     assert done.stderr.splitlines()[-1] == "0 []"
+
+
+def test_the_manual_has_every_verb_and_every_option() -> None:
+    from app.cli.parser import parser_of
+
+    manual = (ROOT / "docs" / "cli.md").read_text()
+    options = {
+        tuple(action.option_strings)
+        for verb in VERBS.values()
+        if not verb.is_hidden
+        for action in parser_of(verb)._actions
+        if action.option_strings and action.dest != "help"
+    }
+
+    told = set(re.findall(r"--?[a-z][a-z-]*", manual))
+    assert [verb for verb in SHOWN if f"inn {verb}" not in manual] == []
+    assert sorted(names for names in options if not told.intersection(names)) == []
