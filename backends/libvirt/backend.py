@@ -11,7 +11,7 @@ from backends.kernel.procfs import guest_processes
 from backends.libvirt.ability import why_not
 from backends.libvirt.check import check
 from backends.libvirt.console import ConsoleSession
-from backends.libvirt.convert import BACKEND
+from backends.libvirt.convert import BACKEND, ref_of
 from backends.libvirt.fleet_reader import FleetReader
 from backends.libvirt.host import LibvirtHost, known
 from backends.libvirt.inspection import inspect
@@ -77,7 +77,7 @@ class LibvirtBackend:
 
     def why_not(self, verb: str, guest: Guest) -> str | None:
         """Say why a verb is impossible for this guest."""
-        return why_not(verb, self._host.info(guest.ref.id))
+        return why_not(verb, self._host.info(guest.ref.id), is_local=self._reader.is_local)
 
     def check(self) -> Sequence[CheckResult]:
         """Return the lines of `inn doctor`."""
@@ -86,21 +86,6 @@ class LibvirtBackend:
     def trace(self, ref: GuestRef) -> Sequence[StepRecord]:
         """Return the calls made for a guest."""
         return self._journal.records(ref.id)
-
-    # ── Demonstrating: works without open(), since it starts libvirt's daemons where none run ───────────
-
-    def demo_create(self, say: Callable[[str], None]) -> Sequence[GuestRef]:
-        """Make the demo VM and start it."""
-        from backends.libvirt.demo import make_demo_vm
-
-        made = make_demo_vm(self.uri, self._config.state_dir, say, run_dir=self._config.run_dir)
-        return [GuestRef(self.name, made.uuid)]
-
-    def demo_remove(self, say: Callable[[str], None]) -> None:
-        """Remove the demo VM, and the daemons that were started for it."""
-        from backends.libvirt.demo import remove_demo_vm
-
-        remove_demo_vm(self.uri, self._config.state_dir, say, run_dir=self._config.run_dir)
 
     # ── Lifecycle, Pausing, Waiting, Renaming, Removing ─────────────────────────────────────────────
 
@@ -208,3 +193,24 @@ class LibvirtBackend:
         """Open its serial console; Busy while somebody else has it open."""
         seen = known(self._host, ref)
         return ConsoleSession(self.uri, ref.id, seen.name)
+
+    # ── Demonstrating: works without open(), since it starts libvirt's daemons where none run ───────────
+
+    def demo_create(self, say: Callable[[str], None]) -> Sequence[GuestRef]:
+        """Make and start the demo VM, and libvirt's daemons where none run."""
+        from backends.libvirt.demo import make_demo_vm
+
+        self._check_demo()
+        vm = make_demo_vm(self.uri, self._config.state_dir, say, run_dir=self._config.run_dir)
+        return [ref_of(vm.uuid)]
+
+    def demo_remove(self, say: Callable[[str], None]) -> None:
+        """Remove it, its files, and the daemons started for it."""
+        from backends.libvirt.demo import remove_demo_vm
+
+        self._check_demo()
+        remove_demo_vm(self.uri, self._config.state_dir, say, run_dir=self._config.run_dir)
+
+    def _check_demo(self) -> None:
+        if not self._reader.is_local:
+            raise Unsupported(f"the demo VM runs on this host only, and {self.uri} is another place")

@@ -22,7 +22,7 @@ from pathlib import Path
 from backends.errors import AlreadyExists, InnkeeperError, TimedOut, Unsupported
 from backends.libvirt import event_loop, initramfs
 from backends.libvirt.api import Connection, Domain
-from backends.libvirt.daemons import ensure_daemons, stop_daemons
+from backends.libvirt.daemons import answers, ensure_daemons, stop_daemons
 from backends.libvirt.demo_kernel import demo_parts
 from backends.libvirt.kvm_probe import probe_kvm
 from backends.libvirt.lifecycle import undefine
@@ -61,7 +61,10 @@ class DemoShape:
     memory_mib: int = 256
     disk_mib: int = 64
     bridge: str | None = None
-    """Bridge that its network card is on; None for no card."""
+    """Bridge that its network card is on; None for none."""
+
+    has_network: bool = True
+    """A card also without a bridge: its link then ends on this host."""
 
     address: str | None = None
     """"10.0.0.9/24": what the guest sets on its card."""
@@ -107,16 +110,11 @@ def remove_demo_vm(uri: str, state_dir: Path, say: Say, *, run_dir: Path | None 
     """Force the demo VM off and remove it, its files, logs and the daemons started for it; False if there is none."""
     runtime = run_dir or state_dir / "run"
     folder = demo_folder(state_dir, name)
-    event_loop.ensure_running()
-    link = _link(uri)
-    uuid: str | None = None
-    try:
-        uuid = link.call("look for the demo VM", lambda connection: _find(connection, name), _TIMEOUT_S)
-        if uuid is not None:
-            say(f"removing the VM {name}")
-            link.call(f"remove {name}", lambda connection: _remove(connection, name), _TIMEOUT_S)
-    finally:
-        link.close()
+    if not answers(uri):
+        if not folder.exists():
+            return False
+        ensure_daemons(uri, runtime, say)  # its definition outlives a reboot, a daemon started by hand does not
+    uuid = _remove_domain(uri, name, say)
     was_there = uuid is not None or folder.exists()
     if folder.exists():
         say(f"removing {folder}")
@@ -130,6 +128,19 @@ def remove_demo_vm(uri: str, state_dir: Path, say: Say, *, run_dir: Path | None 
             with suppress(OSError):
                 empty.rmdir()
     return was_there
+
+
+def _remove_domain(uri: str, name: str, say: Say) -> str | None:
+    """Force it off and undefine it; return its UUID, None if there was none."""
+    link = _link(uri)
+    try:
+        uuid = link.call("look for the demo VM", lambda connection: _find(connection, name), _TIMEOUT_S)
+        if uuid is not None:
+            say(f"removing the VM {name}")
+            link.call(f"remove {name}", lambda connection: _remove(connection, name), _TIMEOUT_S)
+        return uuid
+    finally:
+        link.close()
 
 
 def wait_until_booted(console_log: Path, timeout_s: float = 60.0) -> None:
@@ -214,9 +225,10 @@ def domain_xml(name: str, kind: str, folder: Path, shape: DemoShape) -> str:
     _add(disk, "driver", name="qemu", type="qcow2", **cache)
     _add(disk, "source", file=str(folder / "disk.qcow2"))
     _add(disk, "target", dev="vda", bus="virtio")
-    if shape.bridge:
-        nic = _add(devices, "interface", type="bridge")
-        _add(nic, "source", bridge=shape.bridge)
+    if shape.bridge or shape.has_network:
+        nic = _add(devices, "interface", type="bridge" if shape.bridge else "ethernet")
+        if shape.bridge:
+            _add(nic, "source", bridge=shape.bridge)
         _add(nic, "model", type="virtio")
     serial = _add(devices, "serial", type="pty")
     _add(serial, "log", file=str(folder / "console.log"), append="on")

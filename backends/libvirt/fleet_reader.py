@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from backends.errors import Unsupported
 from backends.kernel.cgroup import CgroupHost, GuestVanished, detect
 from backends.kernel.procfs import LinkCounters
+from backends.libvirt.bulk import bulk_sample, read_bulk
 from backends.libvirt.convert import HostFacts, Seen, guest_of, ref_of
 from backends.libvirt.host import LibvirtHost
 from backends.libvirt.qemu_process import find_pid, started_s
@@ -80,7 +81,19 @@ class FleetReader:
             self._drop_readers(found)
             taps = self._links.read() if self.is_local else {}
             samples = {ref_of(seen.uuid): self._sample(seen, now, taps) for seen in found if seen.is_live}
+            elsewhere = [seen for seen in found if seen.is_live and seen.uuid not in self._readers]
+        samples |= self._sample_elsewhere(elsewhere)
         return {ref: sample for ref, sample in samples.items() if sample is not None}
+
+    def _sample_elsewhere(self, guests: list[Seen]) -> dict[GuestRef, Sample | None]:
+        """Sample guests whose QEMU is not on this host by libvirt's bulk call; without an answer there is none."""
+        stats = self._host.details_call("read the guests' statistics", read_bulk) if guests else None
+        now = time.monotonic()
+        return {
+            ref_of(seen.uuid): bulk_sample(now, stats[seen.uuid], self._host.info(seen.uuid))
+            for seen in guests
+            if stats is not None and seen.uuid in stats
+        }
 
     def _sample(self, seen: Seen, now: float, taps: Mapping[str, tuple[int, int]]) -> Sample | None:
         reader = self._reader(seen)

@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Callable
 
-from backends.errors import InnkeeperError, NotFound, TimedOut, Unsupported, UsageError, WrongState
+from backends.errors import AlreadyExists, InnkeeperError, NotFound, TimedOut, Unsupported, UsageError, WrongState
 from backends.libvirt import api
 from backends.libvirt.api import Domain
 from backends.libvirt.convert import state_of
@@ -23,6 +23,10 @@ FORCE_TIMEOUT_S = 45.0
 """libvirt waits up to 30 s for a QEMU that holds a job before it ends it."""
 
 
+_ASLEEP = 7
+"""virDomainState of a guest that suspended itself."""
+
+
 class Lifecycles:
     """The life of the guests of one host."""
 
@@ -32,6 +36,8 @@ class Lifecycles:
     def start(self, ref: GuestRef, recorder: Recorder) -> None:
         """Start it; returns when QEMU runs."""
         name = known(self._host, ref).name
+        if not self._is_off(ref):
+            raise WrongState(f"{name} is running already")
         self._do(ref, recorder, f"start {name}", f"virsh start {_q(name)}", lambda domain: domain.create())
 
     def stop(self, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
@@ -74,6 +80,8 @@ class Lifecycles:
                 f"cannot send signal {signal} to {name}: a virtual machine has no first process to signal",
                 hint="kill without a signal forces it off; stop presses its power button",
             )
+        if self._is_off(ref):
+            raise WrongState(f"{name} is not running")
         self._destroy(ref, recorder, name)
 
     def _destroy(self, ref: GuestRef, recorder: Recorder, name: str) -> None:
@@ -106,12 +114,17 @@ class Lifecycles:
     def pause(self, ref: GuestRef, recorder: Recorder) -> None:
         """Stop its vCPUs; the guest keeps its memory and does not notice."""
         name = known(self._host, ref).name
+        if state_of(self._state(ref)) is not GuestState.RUNNING:
+            raise WrongState(f"{name} is not running")
         self._do(ref, recorder, f"pause {name}", f"virsh suspend {_q(name)}", lambda domain: domain.suspend())
 
     def resume(self, ref: GuestRef, recorder: Recorder) -> None:
         """Let its vCPUs go on, or wake it where it put itself to sleep."""
         name = known(self._host, ref).name
-        if self._state(ref) == 7:
+        state = self._state(ref)
+        if state_of(state) is not GuestState.PAUSED:
+            raise WrongState(f"{name} is not paused")
+        if state == _ASLEEP:
             self._do(
                 ref, recorder, f"wake {name}", f"virsh dompmwakeup {_q(name)}", lambda domain: domain.pMWakeup(0)
             )
@@ -123,6 +136,8 @@ class Lifecycles:
         name = known(self._host, ref).name
         if not new or "/" in new or new.strip() != new or not new.isprintable():
             raise UsageError(f"{new!r} is no name for a virtual machine")
+        if any(other.name == new for other in self._host.poll()):
+            raise AlreadyExists(f"there is a virtual machine {new} already")
         if not self._is_off(ref):
             raise WrongState(f"cannot rename {name} while it runs: libvirt renames only guests that are off")
         self._do(
