@@ -467,6 +467,18 @@ def test_pressure_grows_where_the_kernel_counts_it_and_is_unknown_elsewhere(
     wait_until(lambda: (read(reader).cpu_pressure_us or 0) > before + 50_000)
 
 
+def test_what_this_host_does_not_count_is_unknown_and_never_zero(host: CgroupHost, group: Cgroup) -> None:
+    sample = full_read(group)
+    has_pressure = host.unified is not None and Path("/proc/pressure").exists()
+    memory = host.hierarchy("memory")
+
+    assert (sample.io_pressure_us is not None) == has_pressure
+    assert (sample.memory_high_events is not None) == (memory is not None and memory.version == 2)
+    assert (sample.swap_bytes is not None) == (not host.reasons()["swap_bytes"])
+    assert sample.cpu_delay_ns is None
+    assert (sample.memory_bytes, sample.pids, sample.oom_kills) == (0, 0, 0)
+
+
 def test_a_process_is_found_in_its_group(host: CgroupHost, group: Cgroup, launch: Launch) -> None:
     process = launch("sleep", "100")
 
