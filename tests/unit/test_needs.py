@@ -36,7 +36,7 @@ def run_setup(*facilities: str) -> None:
 
 @pytest.mark.usefixtures("lacking")
 def test_what_is_missing_skips_with_its_reason() -> None:
-    with pytest.raises(pytest.skip.Exception, match="needs moonbeam.blue: no blue"):
+    with pytest.raises(pytest.skip.Exception, match=r"needs moonbeam\.blue: no blue"):
         run_setup("moonbeam.there", "moonbeam.blue")
 
 
@@ -45,7 +45,7 @@ def test_what_is_missing_skips_with_its_reason() -> None:
 def test_what_is_missing_but_expected_fails(expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INNKEEPER_EXPECT", expected)
 
-    with pytest.raises(pytest.fail.Exception, match="must have moonbeam.blue: no blue"):
+    with pytest.raises(pytest.fail.Exception, match=r"must have moonbeam\.blue: no blue"):
         run_setup("moonbeam.blue")
 
 
