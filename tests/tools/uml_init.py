@@ -45,7 +45,7 @@ def main(folder: str) -> int:
     load_modules(Path(job["modules"]) / platform.release())
     _loopback_up()
     environment = {**job["env"], "HOME": "/root", "TMPDIR": "/tmp", "INNKEEPER_UML": job["cgroup"],
-                   "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+                   "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_STORAGE_DIRECTORY": "/tmp/hypothesis"}  # fmt: skip
     if _make_disk():
         environment["INNKEEPER_TEST_DISK"] = "/run/disk"
     print(job["started"], flush=True)
