@@ -57,11 +57,13 @@ def _difference(before: Host, after: Host) -> list[str]:
 
 
 def _cgroups() -> list[str]:
-    """Return cgroups in whose path our name stands; others come and go with the host's own services."""
-    found = []
+    """Return the uppermost cgroups with our name, without the hierarchy: the host's own come and go."""
+    found = set()
     for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-        found += [f"{folder}/{name}" for name in folders if "inn" in f"{folder}/{name}".removeprefix("/sys/fs/cgroup")]
-    return found
+        ours = [name for name in folders if name.startswith("inn")]
+        found.update(ours)
+        folders[:] = [name for name in folders if name not in ours]
+    return list(found)
 
 
 def _mounts() -> list[str]:
