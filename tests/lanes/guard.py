@@ -59,7 +59,7 @@ def _difference(before: Host, after: Host) -> list[str]:
 def _cgroups() -> list[str]:
     """Return the uppermost cgroups with our name, without the hierarchy: the host's own come and go."""
     found = set()
-    for folder, folders, _ in os.walk("/sys/fs/cgroup"):
+    for _, folders, _ in os.walk("/sys/fs/cgroup"):
         ours = [name for name in folders if name.startswith("inn")]
         found.update(ours)
         folders[:] = [name for name in folders if name not in ours]
