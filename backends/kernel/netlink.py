@@ -121,9 +121,7 @@ class MakeVeth(KernelStep):
         with _rtnetlink() as route:
             # The peer is made in the other namespace at once, under its final name: nothing to rename or move.
             peer = {"ifname": self.guest, "net_ns_pid": self.pid, "address": self.mac}
-            route.link(
-                "add", ifname=self.host, kind="veth", peer=peer, master=_index(route, self.bridge), state="up"
-            )
+            route.link("add", ifname=self.host, kind="veth", peer=peer, master=_index(route, self.bridge), state="up")
 
     def undo(self) -> None:
         delete_link(self.host)

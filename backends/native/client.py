@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -40,15 +41,13 @@ class SpawnerClient:
     def __init__(self, store: ContainerStore, parent: str) -> None:
         self._store, self._parent = store, parent
 
-    def start(
-        self, container_id: str, size: tuple[int, int] | None, keep: Callable[[StepRecord], None]
-    ) -> int:
+    def start(self, container_id: str, keep: Callable[[StepRecord], None]) -> int:
         """Start a container and return its first process's pid. Raises StartFailed."""
         for _ in range(3):
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
-                    protocol.send(sock, {"op": "start", "id": container_id, "size": size, "version": code_version()})
+                    protocol.send(sock, {"op": "start", "id": container_id, "version": code_version()})
                     answer = self._follow(sock, keep)
                 except protocol.Closed:
                     continue  # the spawner ended between our connecting and asking
@@ -70,14 +69,19 @@ class SpawnerClient:
                 return answer
 
     def shutdown(self) -> None:
-        """End the spawner if it is up; containers go on."""
+        """End the spawner if it is up, and wait until it is gone; containers go on."""
+        pidfd = -1
         try:
             with protocol.connect(self._store.run_dir / "spawner", 2.0) as sock:
+                pidfd = os.pidfd_open(protocol.peer_pid(sock))
                 protocol.send(sock, {"op": "shutdown"})
                 protocol.receive(sock)
+            select.select([pidfd], [], [], 5.0)
         except (OSError, protocol.Closed):
-            return
-        self._wait_until_gone()
+            return  # there is none, or it ended meanwhile
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
     def _wait_until_gone(self) -> None:
         deadline = time.monotonic() + 5.0
@@ -177,6 +181,7 @@ class NativeExecSession:
 
     def __init__(self, sock: socket.socket, pid: int, terminal_fd: int | None) -> None:
         self._sock, self.pid, self.terminal_fd = sock, pid, terminal_fd
+        self._exit_code: int | None = None
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell the program's terminal its size."""
@@ -185,12 +190,14 @@ class NativeExecSession:
 
     def wait(self) -> int:
         """Block until it ends and return its exit code; 137 if its container ended first."""
-        self._sock.settimeout(None)
-        try:
-            answer, _ = protocol.receive(self._sock)
-        except protocol.Closed:
-            return 128 + signal.SIGKILL
-        return int(answer["exit_code"])
+        if self._exit_code is None:
+            self._sock.settimeout(None)
+            try:
+                self._exit_code = int(protocol.receive(self._sock)[0]["exit_code"])
+            except protocol.Closed:
+                self._exit_code = 128 + signal.SIGKILL
+            self._sock.close()
+        return self._exit_code
 
     def close(self) -> None:
         """Let go; a program that still runs is sent SIGHUP by the supervisor."""
@@ -229,5 +236,3 @@ class NativeAttachSession:
             self._sock.send(data)
         except OSError as error:
             raise WrongState("the container has ended") from error
-
-

@@ -171,7 +171,11 @@ def _spec(backend: Runtime, load: _Load) -> ContainerSpec:
     peer = _find(backend, load.peer) if load.peer else None
     env = (f"PEER={peer.addresses[0].partition('/')[0]}",) if peer is not None and peer.addresses else ()
     return ContainerSpec(
-        image="host", args=("/bin/sh", "-c", load.script), name=load.name, hostname=load.name, env=env,
+        image="host",
+        args=("/bin/sh", "-c", load.script),
+        name=load.name,
+        hostname=load.name,
+        env=env,
         labels={LABEL: "1"},
     )
 

@@ -38,7 +38,7 @@ class Launch:
         self.outputs: list[tuple[str, int]] = []
         """(stream, descriptor) of what the program writes."""
 
-    def run(self, size: tuple[int, int] | None) -> None:
+    def run(self) -> None:
         """Start the container. Raises StartFailed; undo() is then the caller's."""
         owner = self._owner
         try:
@@ -48,7 +48,7 @@ class Launch:
             sync, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with sync, theirs:
                 sync.settimeout(_START_TIMEOUT_S)
-                self._fork(made, sync, theirs, size)
+                self._fork(made, sync, theirs)
                 theirs.close()
                 self._hear(sync, until="pid")
                 made = plan.build(owner.record, owner.config, folder, owner.host, self.init_pid)
@@ -85,10 +85,11 @@ class Launch:
             self._recorder.run(step)
             self._done.append(step)
 
-    def _fork(self, made: plan.Plan, sync: socket.socket, theirs: socket.socket, size: tuple[int, int] | None) -> None:
+    def _fork(self, made: plan.Plan, sync: socket.socket, theirs: socket.socket) -> None:
         owner = self._owner
         process = owner.config["process"]
         stdio, ours = self._pipes(bool(process.get("terminal")), owner.record.stdin)
+        size = (owner.record.size[0], owner.record.size[1]) if owner.record.size else None
         pid = os.fork()
         if pid == 0:
             try:

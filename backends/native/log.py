@@ -13,10 +13,12 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from backends.kernel import linux
 from backends.model import LogLine
@@ -69,69 +71,70 @@ def parse(line: bytes) -> LogLine | None:
 
 def read(path: Path, *, tail: int | None = None) -> Iterator[LogLine]:
     """Yield what is in the log now; with tail only the last so many whole lines."""
-    for line, _ in _lines(path, _start_of_tail(path, tail)):
-        found = parse(line)
-        if found is not None:
-            yield found
+    with path.open("rb", buffering=_BLOCK) as file:
+        yield from _parsed(file, _start_of_tail(file, tail))
 
 
 def follow(
     path: Path, has_ended: Callable[[], bool], stop: Callable[[], bool], *, tail: int | None = None
 ) -> Iterator[LogLine]:
-    """Yield the log as it grows, until the guest has ended and all is read, or stop() says so."""
-    offset = _start_of_tail(path, tail)
-    with suppress(FileNotFoundError):
-        yield from _follow(path, offset, has_ended, stop)
+    """Yield the log as it grows, until the guest has ended and all is read, or stop() says so.
+
+    The file stays open: what was written is read to the end even if the guest is removed meanwhile.
+    """
+    with suppress(FileNotFoundError), path.open("rb", buffering=_BLOCK) as file:
+        watch = linux.inotify_init()
+        try:
+            linux.inotify_add_watch(watch, path, linux.IN_MODIFY | linux.IN_CLOSE_WRITE | linux.IN_DELETE_SELF)
+            yield from _follow(file, watch, has_ended, stop, tail)
+        finally:
+            os.close(watch)
 
 
 def _follow(
-    path: Path, offset: int, has_ended: Callable[[], bool], stop: Callable[[], bool]
+    file: BinaryIO, watch: int, has_ended: Callable[[], bool], stop: Callable[[], bool], tail: int | None
 ) -> Iterator[LogLine]:
-    watch = linux.inotify_init()
-    try:
-        linux.inotify_add_watch(watch, path, linux.IN_MODIFY | linux.IN_DELETE_SELF)
-        while not stop():
-            # Asked before the last read: what was written until the end is then in the file.
-            ended = has_ended()
-            for line, after in _lines(path, offset):
-                offset = after
-                found = parse(line)
-                if found is not None:
-                    yield found
-            if ended or not path.exists():
-                return
-            if select.select([watch], [], [], 0.2)[0]:
-                os.read(watch, 4096)
-    finally:
-        os.close(watch)
+    offset = _start_of_tail(file, tail)
+    while not stop():
+        # Asked before the last read: what was written until the end is then in the file.
+        ended = has_ended()
+        yield from _parsed(file, offset)
+        offset = file.tell()
+        if ended:
+            return
+        if select.select([watch], [], [], 0.2)[0]:
+            os.read(watch, 4096)
 
 
-def _lines(path: Path, offset: int) -> Iterator[tuple[bytes, int]]:
-    """Yield (line without newline, offset behind it) of the whole lines from offset on."""
-    with path.open("rb", buffering=_BLOCK) as file:
-        file.seek(offset)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            offset += len(line)
-            yield line[:-1], offset
+def _parsed(file: BinaryIO, offset: int) -> Iterator[LogLine]:
+    for line in _lines(file, offset):
+        found = parse(line)
+        if found is not None:
+            yield found
 
 
-def _start_of_tail(path: Path, tail: int | None) -> int:
+def _lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
+    """Yield the whole lines from an offset on, without newline; the file then stands behind the last one."""
+    file.seek(offset)
+    while line := file.readline():
+        if not line.endswith(b"\n"):
+            file.seek(-len(line), os.SEEK_CUR)
+            return
+        yield line[:-1]
+
+
+def _start_of_tail(file: BinaryIO, tail: int | None) -> int:
     """Return the offset where the last `tail` lines as the program wrote them begin."""
-    if tail is None or not path.exists():
+    if tail is None:
         return 0
-    starts = [0]
+    starts: deque[int] = deque(maxlen=max(0, tail))
     partial: set[bytes] = set()
-    for line, after in _lines(path, 0):
+    offset = 0
+    for line in _lines(file, 0):
         parts = line.split(b" ", 3)
-        if len(parts) < 4:
-            continue
-        begins_new = parts[1] not in partial
-        if begins_new:
-            starts.append(after - len(line) - 1)
-        (partial.add if parts[2] == b"P" else partial.discard)(parts[1])
-    lines = starts[1:]
-    if tail <= 0 or not lines:
-        return path.stat().st_size if tail <= 0 else 0
-    return lines[-tail] if tail < len(lines) else 0
+        if len(parts) == 4:
+            if parts[1] not in partial:
+                starts.append(offset)
+            (partial.add if parts[2] == b"P" else partial.discard)(parts[1])
+        offset += len(line) + 1
+    return starts[0] if starts else offset

@@ -14,7 +14,7 @@ import ipaddress
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +84,18 @@ def bridge_name(state_dir: Path, *, is_default: bool) -> str:
     return "inn0" if is_default else "inn-" + hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]
 
 
+def detach(run_dir: Path, link: str, bridge: str) -> None:
+    """Delete a container's link, and the bridge if it was the last one on it.
+
+    The link would go with its network namespace, but the kernel takes those down in its own time.
+    """
+    with suppress(OSError):
+        netlink.delete_link(link)
+    tidy_bridge(run_dir, bridge)
+
+
 def tidy_bridge(run_dir: Path, bridge: str) -> None:
-    """Delete the bridge when no container hangs on it any more. Called by each supervisor as it ends."""
+    """Delete the bridge when no container hangs on it any more."""
     with bridge_lock(run_dir):
         if netlink.link_exists(bridge) and not netlink.links_of(bridge):
             netlink.delete_link(bridge)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import signal
 import socket
 import stat
@@ -96,11 +95,11 @@ def use_as_stdio(stdio: Sequence[int]) -> None:
 
 
 def reset_signals() -> None:
-    """Give the program the signal dispositions that Python changed, and no blocked signals."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+    """Give the program default signal dispositions and no blocked signals: what is ignored stays so over exec."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    resource.setrlimit(resource.RLIMIT_CORE, resource.getrlimit(resource.RLIMIT_CORE))
 
 
 def execute(args: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -116,6 +116,12 @@ def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
     return sock
 
 
+def peer_pid(sock: socket.socket) -> int:
+    """Return the process that listens or connected at the other end (SO_PEERCRED)."""
+    pid, _, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(pid)
+
+
 def peer_is_trusted(sock: socket.socket) -> bool:
     """Say whether the peer is our own user or root."""
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))

@@ -51,6 +51,12 @@ class ContainerRecord(_Json):
     stdin: bool = False
     """Keep its standard input open for `attach`."""
 
+    auto_remove: bool = False
+    """Its supervisor removes it when it has ended."""
+
+    size: list[int] | None = None
+    """(rows, columns) of its terminal at the start."""
+
     labels: dict[str, str] = field(default_factory=dict)
     snapshot: str | None = None
     """Name of the snapshot that its present file system descends from."""

@@ -62,12 +62,17 @@ def default_profile() -> dict[str, Any]:
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "syscalls": [
             {"names": _ALLOWED, "action": "SCMP_ACT_ALLOW"},
-            *({"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, value)]}
-              for value in (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)),
+            *(
+                {"names": ["personality"], "action": "SCMP_ACT_ALLOW", "args": [_equal(0, value)]}
+                for value in (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+            ),
             # Sockets of every family but those that reach the hypervisor or the kernel's crypto code.
             *({"names": ["socket"], "action": "SCMP_ACT_ALLOW", "args": [condition]} for condition in _families()),
-            {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
-             "args": [{"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+            {
+                "names": ["clone"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
+            },
             {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
         ],
     }
@@ -80,5 +85,8 @@ def _equal(index: int, value: int) -> dict[str, Any]:
 def _families() -> list[dict[str, Any]]:
     alg, vsock = 38, int(getattr(socket, "AF_VSOCK", 40))
     between = [_equal(0, family) for family in range(alg + 1, vsock)]
-    return [{"index": 0, "value": alg, "op": "SCMP_CMP_LT"}, *between,
-            {"index": 0, "value": vsock, "op": "SCMP_CMP_GT"}]
+    return [
+        {"index": 0, "value": alg, "op": "SCMP_CMP_LT"},
+        *between,
+        {"index": 0, "value": vsock, "op": "SCMP_CMP_GT"},
+    ]

@@ -126,6 +126,8 @@ def _stage(owner: Supervisor, message: Mapping[str, Any], fds: list[int], sync: 
             _child(owner, message, fds, sync)
             os._exit(125)
         protocol.send(sync, {"pid": pid})
+    except ProcessLookupError:
+        report(sync, sender, WrongState("the container has just ended"))
     except (OSError, InnkeeperError, protocol.Closed) as error:
         report(sync, sender, error)
 

@@ -36,7 +36,8 @@ _REQUEST_TIMEOUT_S = 5.0
 class Spawner:
     """Answers start requests by forking."""
 
-    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str) -> None:
+    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str, lock: int) -> None:
+        self._lock = lock
         self._store, self._host, self._version = store, host, version
         self._keeper = host.group(f"{parent}/keeper")
         self._supervisors: dict[int, str] = {}
@@ -135,20 +136,18 @@ class Spawner:
         try:
             self._selector.close()
             self._listener.close()
+            os.close(self._lock)  # shared with us by the fork: it must not outlive the spawner
             signal.set_wakeup_fd(-1)
-            size = message.get("size")
-            code = _supervise(self._store, self._host, container_id, client, (size[0], size[1]) if size else None)
+            code = _supervise(self._store, self._host, container_id, client)
         finally:
             sys.stderr.flush()
             os._exit(code)
 
 
-def _supervise(
-    store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket, size: tuple[int, int] | None
-) -> int:
+def _supervise(store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket) -> int:
     try:
         supervisor = Supervisor(store, container_id, host)
-        supervisor.start(client, size)
+        supervisor.start(client)
     except InnkeeperError as error:
         code = error.exit_code if isinstance(error, StartFailed) else 125
         with suppress(protocol.Closed, OSError):
@@ -174,4 +173,4 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
-    Spawner(store, detect(), parent, version).serve()
+    Spawner(store, detect(), parent, version, lock).serve()

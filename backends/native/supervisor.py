@@ -16,14 +16,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from backends.errors import InnkeeperError, StartFailed
+from backends.errors import InnkeeperError, NotFound, StartFailed
 from backends.kernel import linux, procfs
 from backends.kernel.cgroup import CgroupHost
 from backends.model import GuestState
 from backends.native import protocol
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
-from backends.native.network import tidy_bridge
+from backends.native.network import Addresses, detach
 from backends.native.record import Status
 from backends.native.session import ExecSessions
 from backends.native.stdin import InputPump
@@ -56,7 +56,7 @@ class Supervisor:
 
     # ------------------------------------------------------------------ start
 
-    def start(self, client: socket.socket | None, size: tuple[int, int] | None) -> None:
+    def start(self, client: socket.socket | None) -> None:
         """Make the container and answer the client. Raises StartFailed after undoing everything."""
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         linux.set_process_name(f"inn:{self.record.name}")
@@ -64,7 +64,7 @@ class Supervisor:
         recorder = Recorder("supervisor", lambda record: self._keep(record, client))
         launch = Launch(self, recorder, lambda record: self._keep(record, client))
         try:
-            launch.run(size)
+            launch.run()
         except StartFailed as error:
             launch.undo()
             self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
@@ -154,14 +154,24 @@ class Supervisor:
         self.group.remove()
         if self.record.bridge and self.record.network == "bridge":
             with suppress(OSError):
-                tidy_bridge(self.store.run_dir, self.record.bridge)
-        self._log.close()
+                detach(self.store.run_dir, self.record.host_link, self.record.bridge)
         self._end_status(self._exit, self._note, oom_kills=oom_kills)
         (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
+        # First the lock, then the news: who hears of the end may start or remove the container at once.
+        os.close(self._alive_fd)
+        self._log.close()  # which wakes those who follow it
         for client in self._waiting:
             with suppress(protocol.Closed, OSError):
                 protocol.send(client, {"exit_code": self._exit})
-        os.close(self._alive_fd)
+        if self.record.auto_remove:
+            self._remove()
+
+    def _remove(self) -> None:
+        with suppress(NotFound), self.store.locked(self.id):
+            record = self.store.record(self.id)
+            self.store.remove(record)
+            if record.address and record.bridge:
+                Addresses(self.store.state_dir, record.bridge).release(record.address)
 
     def _end_status(self, exit_code: int, note: str, *, ran: bool = True, oom_kills: int | None = None) -> None:
         if oom_kills:
@@ -331,4 +341,3 @@ def _note(wait_status: int) -> str:
     if os.WIFSIGNALED(wait_status):
         return f"killed by {signal.Signals(os.WTERMSIG(wait_status)).name}"
     return ""
-

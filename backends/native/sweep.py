@@ -12,7 +12,7 @@ from backends.kernel import netlink
 from backends.kernel.cgroup import CgroupHost
 from backends.model import GuestState
 from backends.native.images.store import ImageStore
-from backends.native.network import Addresses, tidy_bridge
+from backends.native.network import Addresses, detach, tidy_bridge
 from backends.native.store import ContainerStore
 
 _YOUNG_S = 60.0
@@ -38,7 +38,7 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -
     record = store.record(container_id)
     if record.bridge and record.network == "bridge":
         with suppress(OSError):
-            tidy_bridge(store.run_dir, record.bridge)
+            detach(store.run_dir, record.host_link, record.bridge)
     (store.run_folder(container_id) / "control").unlink(missing_ok=True)
     ended = replace(
         status,

@@ -157,5 +157,3 @@ def has(root: Path, path: str) -> bool:
         return stat.S_ISREG(os.fstat(fd).st_mode)
     finally:
         os.close(fd)
-
-

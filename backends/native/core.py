@@ -1,0 +1,94 @@
+"""What all parts of the native backend share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from backends.errors import (
+    BackendUnavailable,
+    WrongState,
+)
+from backends.kernel.cgroup import Cgroup, CgroupHost
+from backends.model import (
+    Guest,
+    GuestRef,
+    GuestState,
+)
+from backends.native import tracing
+from backends.native.client import SpawnerClient, SupervisorClient
+from backends.native.images.store import ImageStore
+from backends.native.network import Addresses, bridge_name
+from backends.native.roster import Roster
+from backends.native.sampling import Sampling
+from backends.native.store import TRACE, ContainerStore
+from backends.native.sweep import clean_up_after
+from backends.registry import BackendConfig
+from backends.trace import Recorder, StepRecord
+
+LIVE = (GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING)
+NAME = "native"
+
+
+class NativeCore:
+    """What all parts of the native backend share: where things are, and who is asked."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        self._config = config
+        is_default = config.state_dir == Path("/var/lib/innkeeper")
+        self._bridge = bridge_name(config.state_dir, is_default=is_default)
+        self._parent = "innkeeper" if is_default else "innkeeper-" + self._bridge.removeprefix("inn-")
+        self._store = ContainerStore(config.state_dir, config.run_dir)
+        self._images = ImageStore(config.state_dir)
+        self._addresses = Addresses(config.state_dir, self._bridge)
+        self._spawner = SpawnerClient(self._store, self._parent)
+        self._host_found: CgroupHost | None = None
+        self._roster = Roster(self._store)
+        self._sampling: Sampling | None = None
+
+    @property
+    def _host(self) -> CgroupHost:
+        if self._host_found is None:
+            raise BackendUnavailable("the native backend is not open")
+        return self._host_found
+
+    def _guest(self, ref: GuestRef) -> Guest:
+        return self._roster.guest(ref.id)
+
+    def _group(self, container_id: str) -> Cgroup:
+        return self._host.group(f"{self._parent}/{container_id}")
+
+    def _supervisor(self, ref: GuestRef) -> SupervisorClient:
+        return SupervisorClient(self._store, ref.id, self._store.record(ref.id).name)
+
+    def _clean_if_lost(self, ref: GuestRef) -> bool:
+        return self._guest(ref).state == GuestState.LOST and clean_up_after(self._store, self._host, ref.id)
+
+    def _require_live(self, ref: GuestRef, what: str) -> Guest:
+        guest = self._guest(ref)
+        if guest.state not in LIVE:
+            text = f"cannot {what} {guest.name}: it is {guest.state.value}"
+            raise WrongState(text, hint=f"start it: inn start {guest.name}")
+        return guest
+
+    def _require_state(self, ref: GuestRef, state: GuestState, what: str) -> None:
+        guest = self._guest(ref)
+        if guest.state != state:
+            raise WrongState(f"cannot {what} {guest.name}: it is {guest.state.value}, not {state.value}")
+
+    def _trace_path(self, ref: GuestRef) -> Path:
+        return self._store.folder(ref.id) / TRACE
+
+    def _keeper(self, ref: GuestRef, recorder: Recorder) -> Callable[[StepRecord], None]:
+        def keep(record: StepRecord) -> None:
+            tracing.append(self._trace_path(ref), record)
+            recorder.keep(record)
+
+        return keep
+
+    def _wait_for_supervisor(self, ref: GuestRef) -> None:
+        """Its last supervisor may still be on its way out, with its end already on record."""
+        deadline = time.monotonic() + 5.0
+        while self._store.is_supervised(ref.id) and time.monotonic() < deadline:
+            time.sleep(0.002)

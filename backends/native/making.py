@@ -1,0 +1,158 @@
+"""Making, naming and removing containers, and the images they are made from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backends.base import ContainerSpec
+from backends.errors import (
+    Busy,
+    UsageError,
+    WrongState,
+)
+from backends.model import (
+    Guest,
+    GuestRef,
+    Image,
+    Limits,
+)
+from backends.native import limiting, names, plan, spec
+from backends.native.core import LIVE, NAME
+from backends.native.living import Living, signal_name
+from backends.native.looking import limits_json
+from backends.native.record import ContainerRecord
+from backends.trace import Recorder, Step
+
+_END_TIMEOUT_S = 10.0
+
+
+class Making(Living):
+    """Makes containers and images, and removes them."""
+
+    def create(self, asked: ContainerSpec, recorder: Recorder) -> Guest:
+        """Make a container."""
+        if asked.name is not None:
+            spec.check_name(asked.name)
+        self._check_network(asked.network)
+        self._check_limits(asked.limits)
+        image = self._images.get(asked.image)
+        container_id, name = self._store.reserve(asked.name, names.suggestions())
+        record = ContainerRecord(
+            id=container_id,
+            name=name,
+            image=image.name,
+            created_s=time.time(),
+            layers=image.layers,
+            network=asked.network,
+            stop_signal=signal_name(asked.stop_signal),
+            user=asked.user,
+            stdin=asked.stdin,
+            auto_remove=asked.auto_remove,
+            size=list(asked.size) if asked.size else None,
+            labels=dict(asked.labels),
+        )
+        try:
+            if asked.network == "bridge":
+                lease = self._addresses.lease(container_id)
+                record = replace(record, address=lease.address, prefix_length=lease.prefix_length,
+                                 gateway=lease.gateway, bridge=lease.bridge)  # fmt: skip
+            files, config = self._files_and_config(record, asked)
+            self._store.create(record, config, files)
+        except BaseException:
+            if record.address:
+                self._addresses.release(record.address)
+            self._store.release_name(name)
+            raise
+        return self._guest(GuestRef(NAME, container_id))
+
+    def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[dict[str, str], dict[str, Any]]:
+        hostname = asked.hostname or record.id
+        own = f"{record.address}\t{hostname}\n" if record.address else ""
+        files = {
+            "hostname": hostname + "\n",
+            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}",
+            "resolv.conf": _resolv_conf(),
+        }
+        folder = self._store.folder(record.id) / "etc"
+        bound = {f"/etc/{name}": str(folder / name) for name in files}
+        group = f"{self._parent}/{record.id}"
+        return files, spec.build(record.id, asked, self._images.get(asked.image), group, bound)
+
+    def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
+        """Return the plan of a container that is not made."""
+        image = self._images.get(asked.image)
+        self._check_limits(asked.limits)
+        record = ContainerRecord(
+            id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
+            network=asked.network, address="10.209.0.2", gateway="10.209.0.1", bridge=self._bridge, user=asked.user,
+        )  # fmt: skip
+        _, config = self._files_and_config(record, asked)
+        made = plan.build(record, config, self._store.folder(record.id), self._host)
+        return [*made.in_order(), *(("init", step) for step in plan.shown_final_steps(config, asked.user))]
+
+    def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
+        """Remove a container, its layer, log and snapshots."""
+        guest = self._guest(ref)
+        if guest.state in LIVE:
+            if not force:
+                hint = f"stop it first, or remove it by force: inn rm -f {guest.name}"
+                raise WrongState(f"cannot remove {guest.name}: it is {guest.state.value}", hint=hint)
+            self.kill(ref, recorder)
+            with suppress(WrongState):
+                self.wait(ref, timeout_s=_END_TIMEOUT_S)
+        with self._store.locked(ref.id):
+            self._clean_if_lost(ref)
+            self._wait_for_supervisor(ref)
+            if self._store.is_supervised(ref.id):
+                raise Busy(f"cannot remove {guest.name}: it is just being started or ended", hint="try again")
+            record = self._store.record(ref.id)
+            self._group(ref.id).remove()
+            self._store.remove(record)
+            if record.address:
+                self._addresses.release(record.address)
+
+    def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Give it another name."""
+        spec.check_name(name)
+        with self._store.locked(ref.id):
+            record = self._store.record(ref.id)
+            if record.name != name:
+                self._store.rename(record, name)
+
+    def _check_network(self, network: str) -> None:
+        if network not in ("bridge", "none"):
+            raise UsageError(f"network {network!r} is not known", hint="bridge or none")
+
+    def _check_limits(self, limits: Limits) -> None:
+        limiting.check_names(limits_json(limits), self._host.reasons())
+        self._host.group(f"{self._parent}/none").limit_steps(limits, Limits())
+
+    def images(self) -> Sequence[Image]:
+        """Return all images."""
+        return self._images.all()
+
+    def image_import(self, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:
+        """Make an image of a root file system."""
+        return self._images.import_(name, source, recorder)
+
+    def image_remove(self, name: str, recorder: Recorder) -> None:
+        """Remove an image that no container uses."""
+        users = [guest.name for guest in self._roster.guests() if guest.image == name]
+        if users:
+            text = f"cannot remove image {name}: used by {', '.join(users[:5])}"
+            raise Busy(text, hint="remove those containers first")
+        self._images.remove(name)
+
+
+def _resolv_conf() -> str:
+    """Return the host's name servers without those on its loopback, which a container does not reach."""
+    try:
+        lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "".join(f"{line}\n" for line in lines if not line.startswith(("nameserver 127.", "nameserver ::1")))

@@ -1,0 +1,73 @@
+"""Snapshots of containers: frozen for it while they run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from backends.errors import (
+    WrongState,
+)
+from backends.model import (
+    GuestRef,
+    GuestState,
+    Snapshot,
+)
+from backends.native.core import LIVE
+from backends.native.living import Living
+from backends.native.snapshots import Snapshots
+from backends.trace import Recorder
+
+
+class Saving(Living):
+    """Takes, restores and removes snapshots."""
+
+    def snapshots(self, ref: GuestRef) -> Sequence[Snapshot]:
+        """Return its snapshots."""
+        record = self._store.record(ref.id)
+        return Snapshots(self._store.folder(ref.id), record.name).all(record.snapshot)
+
+    def snapshot_create(self, ref: GuestRef, name: str, recorder: Recorder) -> Snapshot:
+        """Copy the writable layer; a running container is frozen meanwhile."""
+        was_running = self._guest(ref).state == GuestState.RUNNING
+        with self._store.locked(ref.id):
+            record = self._store.record(ref.id)
+            snapshots = Snapshots(self._store.folder(ref.id), record.name)
+            keep = Recorder("client", self._keeper(ref, recorder))
+            if was_running:
+                self.pause(ref, recorder)
+            try:
+                made = snapshots.create(name, record.snapshot, keep)
+            finally:
+                if was_running:
+                    with suppress(WrongState):
+                        self.resume(ref, recorder)
+            self._store.write_record(replace(record, snapshot=name))
+        return made
+
+    def snapshot_restore(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Put a snapshot in place; a live container is stopped for it and started again."""
+        record = self._store.record(ref.id)
+        snapshots = Snapshots(self._store.folder(ref.id), record.name)
+        snapshots.parent_of(name)  # before anything is stopped: it must exist
+        was_live = self._guest(ref).state in LIVE
+        if was_live:
+            self.stop(ref, recorder)
+        with self._store.locked(ref.id):
+            self._clean_if_lost(ref)
+            self._wait_for_supervisor(ref)
+            snapshots.restore(name, Recorder("client", self._keeper(ref, recorder)))
+            self._store.write_record(replace(self._store.record(ref.id), snapshot=name))
+        if was_live:
+            self.start(ref, recorder)
+
+    def snapshot_remove(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
+        """Remove a snapshot."""
+        with self._store.locked(ref.id):
+            record = self._store.record(ref.id)
+            snapshots = Snapshots(self._store.folder(ref.id), record.name)
+            parent = snapshots.parent_of(name)
+            snapshots.remove(name)
+            if record.snapshot == name:
+                self._store.write_record(replace(record, snapshot=parent))
