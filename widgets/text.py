@@ -20,7 +20,7 @@ def clean(text: str) -> str:
     """
     if text.isprintable() and (not GLYPHS.is_ascii or text.isascii()):
         return text
-    return "".join([_visible(character) for character in text])
+    return "".join([_visible(character, GLYPHS.is_ascii) for character in text])
 
 
 def clean_bytes(data: bytes) -> str:
@@ -51,7 +51,7 @@ def _cut(text: str, width: int) -> str:
 
 
 @lru_cache(maxsize=2048)
-def _visible(character: str) -> str:
+def _visible(character: str, is_ascii: bool) -> str:
     code = ord(character)
     if character == "\t":
         return TAB
@@ -65,6 +65,6 @@ def _visible(character: str) -> str:
         return GLYPHS.replacement
     if unicodedata.category(character) == "Zs":
         return " "
-    if GLYPHS.is_ascii and code > 0x7E:
+    if is_ascii and code > 0x7E:
         return GLYPHS.replacement
     return character

@@ -139,7 +139,7 @@ class Details(Vertical):
         spans: list[Span] = []
         for number, (name, page) in enumerate(PAGES.items(), 1):
             spans += [(f" {number}", "dim"), (f" {page.title} ", "hit" if name == self.tab else "")]
-        if not self.is_mounted:
+        if not self.is_mounted or not self.is_attached:
             return
         row = self.row
         name_of = f" {row.name} " if row is not None else ""
@@ -165,7 +165,7 @@ class Details(Vertical):
             return
 
         def answered(answer: Answer[T]) -> None:
-            if ref != self.ref or not self.is_mounted:
+            if ref != self.ref or not self.owner.is_up:
                 return
             if answer.error is None:
                 reply(answer.value)

@@ -54,6 +54,9 @@ class BaseScreen(Screen[None]):
         self.roster = roster
         self.details: Details | None = None
         self.actions = Actions(self)
+        self.is_up = False
+        """Answers may come before it is composed and after it is gone."""
+
         self._said: Line = ()
         self._said_at_s = 0.0
 
@@ -66,6 +69,12 @@ class BaseScreen(Screen[None]):
     def station(self) -> Workstation:
         """The core."""
         return self.roster.station
+
+    def on_mount(self) -> None:
+        self.is_up = True
+
+    def on_unmount(self) -> None:
+        self.is_up = False
 
     # ---- what a screen of its own adds
 
@@ -100,7 +109,7 @@ class BaseScreen(Screen[None]):
 
     def show_message(self) -> None:
         """Draw the line of news; old news goes."""
-        if not self.is_mounted:
+        if not self.is_up:
             return
         if self._said and time.monotonic() - self._said_at_s > MESSAGE_S:
             self._said = ()
@@ -108,7 +117,7 @@ class BaseScreen(Screen[None]):
 
     def show_keys(self) -> None:
         """Draw the line of keys that apply now."""
-        if self.is_mounted:
+        if self.is_up:
             self.actions.show_keys(self.query_one("#keys", Bar))
 
     async def action_act(self, names: str) -> None:

@@ -39,6 +39,7 @@ class DetailScreen(BaseScreen):
         yield Bar(id="keys")
 
     def on_mount(self) -> None:
+        super().on_mount()
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -51,7 +52,7 @@ class DetailScreen(BaseScreen):
         return [row] if row is not None else []
 
     def core_changed(self, batch: Batch) -> None:
-        if not self.is_mounted:
+        if not self.is_up:
             return
         left, right = status_lines(
             self.innkeeper.host.figures, self.roster.statuses, interval_s=self.station.interval_s,

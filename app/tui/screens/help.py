@@ -65,10 +65,11 @@ def help_lines(screen: Screen[Any]) -> list[Line]:
     """The live keys of a screen in groups, and what columns and filters mean."""
     groups: dict[str, dict[str, list[str]]] = {}
     for _, binding, enabled, _ in screen.active_bindings.values():
-        if enabled and binding.description and not binding.system:
-            family = (binding.id or "").partition(".")[0]
+        if enabled and binding.description and (not binding.system or binding.action == "command_palette"):
+            family = "app" if binding.system else (binding.id or "").partition(".")[0]
             group = groups.setdefault(_GROUPS.get(family, "More"), {})
-            group.setdefault(_describe(binding), []).append(key_name(binding.key))
+            what = "all commands" if binding.action == "command_palette" else _describe(binding)
+            group.setdefault(what, []).append(key_name(binding.key))
     lines: list[Line] = []
     for title in dict.fromkeys([*_GROUPS.values(), "More"]):
         if title in groups:

@@ -10,6 +10,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 
 from app.core.limits import LIMIT_FIELDS, LimitField
@@ -66,18 +67,25 @@ class LimitScreen(ModalScreen[None]):
         self._facts: dict[GuestRef, Facts] = {}
         self._targets: dict[tuple[GuestRef, str], Any] = {}
         self._said: Span = ("", "")
+        self._is_up = False
+        """Answers may come before it is composed and after it is gone."""
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             names = [self.roster.name(ref) for ref in self.refs]
-            box.border_title = clean(f"Limits of {names[0]}" if len(names) == 1 else f"Limits of {len(names)} guests")
+            title = f"Limits of {names[0]}" if len(names) == 1 else f"Limits of {len(names)} guests"
+            box.border_title = Content(title)  # never a plain text: that would be read as markup
             box.border_subtitle = "- + step  = exact  0 lift  u undo  ^R redo  Esc back"
             yield LimitEditor()
             yield Bar(id="evidence")
             yield Bar(id="meaning")
             yield Bar(id="outcome")
 
+    def on_unmount(self) -> None:
+        self._is_up = False
+
     def on_mount(self) -> None:
+        self._is_up = True
         self._ask_all()
         self._draw()
 
@@ -128,7 +136,7 @@ class LimitScreen(ModalScreen[None]):
     # ---- drawing
 
     def _draw(self) -> None:
-        if not self.is_mounted:
+        if not self._is_up:
             return
         editor = self.query_one(LimitEditor)
         if self._facts:
@@ -181,7 +189,7 @@ class LimitScreen(ModalScreen[None]):
     def tell(self, text: str, role: Role = "") -> None:
         """One line at the bottom of the panel."""
         self._said = (" " + clean(text), role)
-        if self.is_mounted:
+        if self._is_up:
             self.query_one("#outcome", Bar).set(line(self._said))
 
     # ---- changing

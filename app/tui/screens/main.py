@@ -63,6 +63,7 @@ class MainScreen(BaseScreen):
         yield Bar(id="keys")
 
     def on_mount(self) -> None:
+        super().on_mount()
         self.status = self.query_one("#status", Bar)
         self.table = self.query_one(GuestTable)
         self.table.focus()
@@ -73,7 +74,7 @@ class MainScreen(BaseScreen):
         self.set_interval(1.0, self._pulse)
 
     def chosen_rows(self) -> list[GuestRow]:
-        return self.table.chosen if hasattr(self, "table") else []
+        return self.table.chosen if self.is_up else []
 
     # ---- news
 
@@ -83,7 +84,7 @@ class MainScreen(BaseScreen):
 
     def show_rows(self, batch: Batch) -> None:
         """Bring table, details and status line up to date."""
-        if not self.is_mounted or not hasattr(self, "table"):
+        if not self.is_up:
             return
         statuses = self.roster.statuses
         if not self.roster.is_frozen:
@@ -157,7 +158,7 @@ class MainScreen(BaseScreen):
     # ---- details beside or below the table
 
     def on_resize(self) -> None:
-        if hasattr(self, "table"):
+        if self.is_up:
             self._place_details()
             self.show_rows(Batch())
 

@@ -1,0 +1,1 @@
+"""The screen, under Textual's Pilot, over simulated guests."""

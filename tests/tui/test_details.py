@@ -1,0 +1,178 @@
+"""The details of one guest: card, charts, logs, processes, snapshots, trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backends.model import GuestState
+from backends.simulated.backend import SimulatedBackend
+from tests.tui.conftest import Open
+from tests.tui.driving import Driver
+from widgets.confirm import Confirm
+from widgets.log_view import LogView
+from widgets.prompt import Prompt
+
+
+async def open_tab(driver: Driver, name: str, *keys: str) -> None:
+    await driver.choose(name)
+    await driver.press(*keys)
+    await driver.until(lambda: type(driver.app.screen).__name__ == "DetailScreen")
+
+
+async def test_enter_shows_what_a_guest_is_uses_and_may_use(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "enter")
+        await driver.see("Use and limits")
+        guest = driver.guest("db")
+        for text in (guest.ref.id, guest.addresses[0], "postgres", "running", "of 256M"):
+            assert text in driver.text
+        await driver.press("escape")
+        await driver.see("STATE")
+
+
+async def test_a_wide_terminal_shows_charts_of_the_selected_guest_beside_the_table(open_screen: Open) -> None:
+    async with open_screen(size=(200, 50)) as driver:
+        await driver.see("Net receive")
+        await driver.choose("db")
+        await driver.until(lambda: "db" in driver.lines[1].split()[-1])
+        assert "STATE" in driver.lines[1]
+        await driver.press("d")
+        await driver.until(lambda: "Net receive" not in driver.text)
+
+
+async def test_charts_draw_the_limit_as_a_line(open_screen: Open) -> None:
+    async with open_screen(size=(110, 40)) as driver:
+        await open_tab(driver, "db", "enter")
+        await driver.press("2")
+        await driver.see("limit │─")
+        assert any("⣿" in line for line in driver.lines)
+
+
+async def test_numbers_and_brackets_change_the_page(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "enter")
+        await driver.press("4")
+        await driver.see("COMMAND")
+        await driver.press("left_square_bracket")
+        await driver.until(lambda: "COMMAND" not in driver.text)
+        await driver.press("right_square_bracket")
+        await driver.see("COMMAND")
+
+
+async def test_l_follows_the_log_and_the_keys_change_how_it_looks(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "l")
+        log = driver.app.screen.query_one(LogView)
+        await driver.until(lambda: bool(log.printed))
+        await driver.see("follow")
+        await driver.press("t")
+        first = log.printed[0]
+        await driver.until(lambda: any(first.text[:10] in line and ":" in line[:9] for line in driver.lines))
+        await driver.press("w")
+        await driver.see("wrap")
+        await driver.press("f")
+        assert not log.follows
+
+
+async def test_the_log_is_searched_and_hits_are_counted(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "l")
+        log = driver.app.screen.query_one(LogView)
+        await driver.until(lambda: bool(log.printed))
+        await driver.press("slash")
+        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
+        await driver.type("started")
+        await driver.press("enter")
+        await driver.see("/started 1 hits")
+
+
+async def test_the_log_is_saved_to_a_file(open_screen: Open, tmp_path: Path) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "l")
+        log = driver.app.screen.query_one(LogView)
+        await driver.until(lambda: bool(log.printed))
+        await driver.press("ctrl+s")
+        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
+        await driver.press("ctrl+u")
+        target = tmp_path / "db.log"
+        await driver.type(str(target))
+        await driver.press("enter")
+        await driver.see("saved")
+        assert "started" in target.read_text()
+
+
+async def test_a_log_goes_on_after_the_guest_is_started_again(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "l")
+        log = driver.app.screen.query_one(LogView)
+        await driver.until(lambda: sum(each.text == "started" for each in log.printed) == 1)
+        await driver.press("S")
+        await driver.until(lambda: driver.guest("db").state is GuestState.STOPPED)
+        await driver.see("ended")
+        await driver.press("s")
+        await driver.until(lambda: log.printed and log.printed[-1].text != "" and "following" in driver.text)
+
+
+async def test_snapshots_are_made_restored_and_removed_after_a_question(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=3)
+    async with open_screen(backend) as driver:
+        await open_tab(driver, "db", "N")
+        await driver.see("no snapshots")
+        ref = driver.guest("db").ref
+        for name in ("one", "two"):
+            await driver.press("n")
+            await driver.until(lambda: isinstance(driver.app.screen, Prompt))
+            await driver.press("ctrl+u")
+            await driver.type(name)
+            await driver.press("enter")
+            await driver.until(lambda name=name: name in driver.text and "hint" not in driver.text)  # type: ignore[misc]
+            await driver.until(lambda name=name: any(s.name == name for s in backend.snapshots(ref)))  # type: ignore[misc]
+        await driver.see("└─ two")
+        await driver.press("g", "enter")
+        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.press("y")
+        await driver.until(lambda: next(s for s in backend.snapshots(ref) if s.name == "one").is_current)
+        await driver.press("G", "D")
+        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        assert "two" in driver.text
+        await driver.press("y")
+        await driver.until(lambda: [s.name for s in backend.snapshots(ref)] == ["one"])
+        await driver.until(lambda: "└─ two" not in driver.text)
+
+
+async def test_the_trace_shows_the_steps_that_were_done(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await driver.choose("db")
+        await driver.press("p")
+        await driver.until(lambda: driver.guest("db").state is GuestState.PAUSED)
+        await driver.press("exclamation_mark")
+        await driver.see("(simulated)")
+        await driver.press("7")
+        await driver.see("pause db")
+        await driver.see("1 steps")
+
+
+async def test_inspect_shows_all_that_is_known(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "i")
+        await driver.see('"exit_code"')
+
+
+async def test_a_guest_that_goes_away_under_its_details_is_told(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "db", "enter")
+        driver.app.station.submit("guest.remove", driver.guest("db").ref, force=True)
+        await driver.see("this guest no longer exists")
+        await driver.press("escape")
+        await driver.see("STATE")
+
+
+@pytest.mark.parametrize("key", ["1", "2", "3", "4", "5", "6", "7", "8"])
+async def test_every_page_shows_a_stopped_guest_without_trouble(open_screen: Open, key: str) -> None:
+    async with open_screen() as driver:
+        await open_tab(driver, "queue", "enter")
+        await driver.press(key)
+        await driver.pilot.pause(0.3)
+        assert "queue" in driver.lines[1]
