@@ -16,6 +16,7 @@ from typing import Any
 from backends.errors import UsageError
 from backends.kernel import cgroup_values as values
 from backends.kernel.cgroup_file import parse_amount, parse_keyed, read_text
+from backends.kernel.cgroup_shrink import ShrinkMemory
 from backends.kernel.cgroup_steps import WriteFile
 from backends.kernel.cgroup_values import NO_IO, PERIOD_US, IoValues
 from backends.model import Limits
@@ -145,8 +146,10 @@ def endless(limit_bytes: int | None) -> int | None:
 def _amount(path: str, title: str, new: int, old: int) -> list[WriteFile]:
     if new == old:
         return []
-    lifted = new >= ENDLESS_BYTES
-    return [WriteFile(path, "-1" if lifted else str(new), f"no {title}" if lifted else f"{title} {new} bytes")]
+    if new >= ENDLESS_BYTES:
+        return [WriteFile(path, "-1", f"no {title}")]
+    kind = ShrinkMemory if new < old else WriteFile
+    return [kind(path, str(new), f"{title} {new} bytes")]
 
 
 def _cpus(text: str | None) -> frozenset[int] | None:

@@ -20,7 +20,7 @@ from backends.kernel.cgroup_file import GuestVanished
 from backends.metrics import Sample
 
 SLOW_PASSES = 5
-"""Long files (memory.stat) and what rarely changes (limits) are read every so many passes."""
+"""Long files (memory.stat) and what rarely changes are read every so many passes."""
 
 FULL_PASSES = 20
 """Every file is read every so many passes, whatever the others said."""
@@ -61,7 +61,7 @@ _V1_FILES: dict[str, tuple[_File, ...]] = {
         (_MEMORY, "memory.oom_control", parse.one_key(b"oom_kill", "oom_kills")),
         (_MEMORY, "memory.failcnt", parse.amount("memory_max_events")),
         (_SLOW, "memory.stat", parse.one_key(b"total_inactive_file", "memory_cache_bytes")),
-        (_SLOW, "memory.limit_in_bytes", parse.v1_limit("memory_limit_bytes")),
+        (_ALWAYS, "memory.limit_in_bytes", parse.v1_limit("memory_limit_bytes")),
         (_SLOW, "memory.memsw.usage_in_bytes", parse.amount("memsw_bytes")),
     ),
     "io": (
@@ -76,7 +76,7 @@ _V2_FILES: dict[str, tuple[_File, ...]] = {
         (_ALWAYS, "memory.current", parse.amount("memory_bytes")),
         (_MEMORY, "memory.events", _EVENTS_V2),
         (_SLOW, "memory.stat", parse.one_key(b"inactive_file", "memory_cache_bytes")),
-        (_SLOW, "memory.max", parse.amount("memory_limit_bytes")),
+        (_ALWAYS, "memory.max", parse.amount("memory_limit_bytes")),
         (_SLOW, "memory.swap.current", parse.amount("swap_bytes")),
     ),
     "io": ((_MOVING, "io.stat", parse.v2_io),),

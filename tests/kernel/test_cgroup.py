@@ -196,21 +196,6 @@ def test_use_above_the_throttling_limit_is_counted_on_v2(group: Cgroup, launch: 
     wait_until(lambda: (full_read(group).memory_high_events or 0) > 0)
 
 
-@needs("cgroup1.memory", "limit.swap_bytes")
-def test_a_limit_below_use_that_cannot_be_reclaimed_is_refused_on_v1(group: Cgroup, launch: Launch) -> None:
-    limit(group, Limits(memory_bytes=256 * MIB, swap_bytes=0))
-    process = launch.python("import time; x = b'x' * (64 << 20); print('ready', flush=True); time.sleep(100)")
-    assert process.stdout is not None
-    process.stdout.readline()
-
-    with pytest.raises(KernelRefused, match=r"memory.limit_in_bytes: .*busy") as caught:
-        limit(group, Limits(memory_bytes=8 * MIB, swap_bytes=0))
-
-    assert caught.value.errno == errno.EBUSY
-    assert "uses more" in caught.value.hint
-    assert process.poll() is None
-
-
 def test_a_guest_cannot_have_more_tasks_than_its_limit(group: Cgroup, launch: Launch) -> None:
     limit(group, Limits(pids=10))
 
