@@ -17,8 +17,8 @@ import struct
 import termios
 import threading
 import tty
+import weakref
 from contextlib import suppress
-from typing import Any
 
 from backends.errors import InnkeeperError
 from backends.libvirt import api
@@ -61,12 +61,14 @@ class ConsoleSession:
     def _open(self, connection: Connection, uuid: str) -> Stream:
         stream = connection.newStream(api.STREAM_NONBLOCK)
         connection.lookupByUUIDString(uuid).openConsole(None, stream, 0)
-        stream.eventAddCallback(api.STREAM_READABLE | api.STREAM_ERROR | api.STREAM_HANGUP, self._on_event, None)
+        events = api.STREAM_READABLE | api.STREAM_ERROR | api.STREAM_HANGUP
+        stream.eventAddCallback(events, _deliver, weakref.ref(self))
         return stream
 
     # ── from the guest: libvirt's event thread ──────────────────────────────────────────────────────
 
-    def _on_event(self, stream: Stream, events: int, _opaque: Any) -> None:
+    def on_event(self, stream: Stream, events: int) -> None:
+        """Take what the guest printed."""
         try:
             while events & api.STREAM_READABLE:
                 data = stream.recv(_CHUNK_BYTES)
@@ -167,6 +169,7 @@ class ConsoleSession:
             for act in (stream.eventRemoveCallback, stream.abort):
                 with suppress(api.load().libvirtError):
                     act()
+            _free(stream)
 
         with suppress(InnkeeperError):
             self._link.call("close the console", end, _CALL_TIMEOUT_S)
@@ -200,3 +203,19 @@ class ConsoleSession:
             if fd is not None and fd >= 0:
                 with suppress(OSError):
                     os.close(fd)
+
+
+def _deliver(stream: Stream, events: int, session: weakref.ref[ConsoleSession]) -> None:
+    found = session()
+    if found is not None:
+        found.on_event(stream, events)
+
+
+def _free(stream: Stream) -> None:
+    """Free libvirt's stream now.
+
+    The binding keeps a reference to a stream that ever had a callback for good (seen in 12.8), and so its
+    connection and two descriptors; its finaliser does the freeing and may be called by hand.
+    """
+    vars(stream).pop("cb", None)
+    stream.__del__()

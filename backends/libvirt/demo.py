@@ -70,7 +70,7 @@ class DemoShape:
     """"10.0.0.9/24": what the guest sets on its card."""
 
     load: str = "waves"
-    """"waves", "cpu" (each vCPU busy) or "none"."""
+    """"waves", "cpu" (one busy program), "disk" or "none"."""
 
 
 def make_demo_vm(

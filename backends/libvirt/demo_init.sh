@@ -43,11 +43,15 @@ fill() {  # memory: take 8 MiB at a time up to 64, then give them back
     done
 }
 
-scribble() {  # disk: write and read back past the page cache
+scribble_once() {  # disk: write so many MiB past the page cache and read half of them back
+    dd if=/dev/zero of=/dev/vda bs=256k count=$(($1 * 4)) oflag=direct conv=notrunc 2> /dev/null
+    dd if=/dev/vda of=/dev/null bs=256k count=$(($1 * 2)) iflag=direct 2> /dev/null
+}
+
+scribble() {
     while :; do
         for megabytes in 1 2 4 2 1; do
-            dd if=/dev/zero of=/dev/vda bs=256k count=$((megabytes * 4)) oflag=direct conv=notrunc 2> /dev/null
-            dd if=/dev/vda of=/dev/null bs=256k count=$((megabytes * 2)) iflag=direct 2> /dev/null
+            scribble_once $megabytes
             sleep 2
         done
     done
@@ -61,6 +65,7 @@ chatter() {  # network: one large ping a second to whoever shares the link
 
 case "$(option load)" in
     none) ;;
+    disk) while :; do scribble_once 8; done & ;;
     cpu) while :; do :; done & ;;
     *)
         breathe & fill &

@@ -94,7 +94,7 @@ class LibvirtHost:
             if self._polling is None or not self._polling.is_usable:
                 if self._polling is not None:
                     self._polling.close()
-                self._polling = Link(self.uri, "polling", opened=self._register_events)
+                self._polling = Link(self.uri, "polling", subscribe=self._subscribe)
                 self._infos.clear()  # events were missed
             return self._polling
 
@@ -115,9 +115,8 @@ class LibvirtHost:
 
     # ── events ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _register_events(self, connection: Connection) -> None:
-        for event in _EVENTS:
-            connection.domainEventRegisterAny(None, event, self._on_event, event)
+    def _subscribe(self, connection: Connection) -> list[int]:
+        return [connection.domainEventRegisterAny(None, event, self._on_event, event) for event in _EVENTS]
 
     def _on_event(self, _connection: Connection, domain: Domain, *rest: Any) -> None:
         # Runs in libvirt's event thread: note it, wake who waits, return.

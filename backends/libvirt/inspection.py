@@ -15,6 +15,7 @@ from backends.model import GuestRef
 
 def inspect(host: LibvirtHost, reader: FleetReader, ref: GuestRef) -> dict[str, Any]:
     """Return the guest's state, limits, place on this host and domain XML (parsed and raw)."""
+    host.poll()
     seen = known(host, ref)
     info = host.fresh_info(ref)
     persistent, text = host.with_domain(

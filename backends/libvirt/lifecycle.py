@@ -45,6 +45,14 @@ class Lifecycles:
         name = known(self._host, ref).name
         if self._is_off(ref):
             raise WrongState(f"{name} is not running")
+        if state_of(self._state(ref)) is GuestState.PAUSED:
+            if timeout_s is None:
+                raise WrongState(
+                    f"{name} is paused and does not notice its power button",
+                    hint="resume it first, or force it off with kill",
+                )
+            self._destroy(ref, recorder, name)
+            return
         deadline = time.monotonic() + (SHUTDOWN_TIMEOUT_S if timeout_s is None else timeout_s)
         if self._press_until_off(ref, recorder, name, deadline):
             return

@@ -15,6 +15,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from backends.errors import BackendUnavailable
@@ -51,14 +52,15 @@ class _Job:
 class Link:
     """A connection and its thread; make it, `call` it, `close` it."""
 
-    def __init__(self, uri: str, purpose: str, *, opened: Callable[[Connection], None] | None = None) -> None:
+    def __init__(self, uri: str, purpose: str, *, subscribe: Callable[[Connection], list[int]] | None = None) -> None:
         self.uri = uri
         self.purpose = purpose
         self.is_abandoned = False
         self.lost = ""
         """Why the connection is gone, as libvirt told it; empty while it is there."""
 
-        self._opened = opened
+        self._subscribe = subscribe
+        self._subscriptions: list[int] = []
         self._busy = False
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection: Connection | None = None
@@ -132,9 +134,9 @@ class Link:
             connection.registerCloseCallback(self._on_close, None)
         with suppress(module.libvirtError):  # drivers inside this process (test:///) have no wire
             connection.setKeepAlive(KEEPALIVE_S, KEEPALIVE_COUNT)
-        if self._opened is not None:
+        if self._subscribe is not None:
             with translated(f"listen to events of {self.uri}"):
-                self._opened(connection)
+                self._subscriptions = self._subscribe(connection)
         return connection
 
     def _on_close(self, _connection: Connection, reason: int, _opaque: object) -> None:
@@ -146,7 +148,10 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        for end in (connection.unregisterCloseCallback, connection.close):
+        # Each callback holds the connection open, and its descriptors with it.
+        ends: list[Callable[[], object]] = [connection.unregisterCloseCallback, connection.close]
+        ends[:0] = [partial(connection.domainEventDeregisterAny, number) for number in self._subscriptions]
+        for end in ends:
             with suppress(load().libvirtError):  # it was gone already
                 end()
 
