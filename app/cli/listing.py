@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from app.cli.context import Context
     from app.core.fleet import Fleet
 
-_TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID")
-_STYLES = {GuestState.RUNNING: "good", GuestState.PAUSED: "warn", GuestState.LOST: "bad"}
+_TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID", "NOTE")
+_NOTE_WIDTH = 48
 
 
 def ps_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,16 +80,20 @@ def _row(fleet: Fleet, guest: Guest) -> tuple[str, ...]:
         limits or NONE,
         ", ".join(guest.addresses) or NONE,
         guest.ref.id[:12],
+        _short(guest.note),
     )
 
 
+def _short(note: str) -> str:
+    """Return a note that fits a table; `inn inspect` has it whole."""
+    return note if len(note) <= _NOTE_WIDTH else note[: _NOTE_WIDTH - 1] + "…"
+
+
 def state_text(guest: Guest) -> str:
-    """Return the state with what explains it: "stopped (137, 1 OOM kill)"."""
+    """Return the state with the exit code and OOM kills: "stopped (137, 1 OOM kill)"."""
     reasons = []
     if not guest.state.is_live and guest.exit_code is not None:
         reasons.append(str(guest.exit_code))
     if guest.oom_kills:
         reasons.append(f"{guest.oom_kills} OOM kill" + ("s" if guest.oom_kills > 1 else ""))
-    if guest.note:
-        reasons.append(guest.note)
     return f"{guest.state} ({', '.join(reasons)})" if reasons else str(guest.state)
