@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
 
 from app.core.workstation import Workstation
@@ -56,6 +57,10 @@ class InnkeeperApp(App[int]):
         for each in theme.THEMES:
             self.register_theme(each)
         self.theme = theme.choose()
+        if self.no_color:
+            # Textual chose before it knew the theme, and would paint shades of grey: NO_COLOR asks for none at all.
+            self._filters[:] = [each for each in self._filters if not isinstance(each, Monochrome)]
+            self._filters.append(NoColor())
         self.station = station
         self.roster = Roster(station)
         self.host = HostReader()
