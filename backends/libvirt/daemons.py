@@ -45,7 +45,7 @@ def ensure_daemons(uri: str, run_dir: Path, say: Say) -> None:
     run_dir for stop_daemons(). Raises BackendUnavailable when it cannot.
     """
     if uri == "qemu:///system":
-        _remember(run_dir, _open_kvm(say))
+        _remember(run_dir, open_kvm(say))
     if answers(uri):
         return
     if uri != "qemu:///system":
@@ -92,14 +92,14 @@ def stop_daemons(uri: str, run_dir: Path, say: Say) -> None:
             say(f"stopping the service {entry['unit']}")
             subprocess.run(["systemctl", "stop", entry["unit"]], capture_output=True, check=False, timeout=60)
         elif "device" in entry:
-            _give_back(entry)
+            give_back(entry)
         elif _start_time(entry["pid"]) == entry["start_time"]:
             say(f"stopping {entry['name']}")
             _end(entry["pid"])
     note.unlink(missing_ok=True)
 
 
-def _open_kvm(say: Say, device: str = "/dev/kvm") -> list[dict[str, Any]]:
+def open_kvm(say: Say, device: str = "/dev/kvm") -> list[dict[str, Any]]:
     """Give /dev/kvm to the group kvm where no udev did, as its rule would.
 
     QEMU runs as a user of that group. libvirt 9 that finds KVM in QEMU but the device closed to that user
@@ -120,7 +120,8 @@ def _open_kvm(say: Say, device: str = "/dev/kvm") -> list[dict[str, Any]]:
     return [{"device": device, "gid": status.st_gid, "mode": mode}]
 
 
-def _give_back(entry: dict[str, Any]) -> None:
+def give_back(entry: dict[str, Any]) -> None:
+    """Put a device back as it was."""
     with suppress(OSError):
         os.chown(entry["device"], -1, entry["gid"])
         os.chmod(entry["device"], entry["mode"])

@@ -179,7 +179,7 @@ def _program(name: str) -> None:
     _CHECKS[name] = lambda _: "" if shutil.which(name, path=where) else f"the program {name} is missing"
 
 
-for _name in ("tmux", "strace", "busybox", "virsh"):
+for _name in ("tmux", "strace", "busybox", "virsh", "qemu-system-x86_64"):
     _program(_name)
 
 
