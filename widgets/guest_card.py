@@ -88,7 +88,7 @@ def uses(row: GuestRow) -> list[Use]:
     cores = limits.cpus or guest.cpu_count
     held = rates.cpu_throttled_pct
     found = [Use(
-        "cpus", "CPU", f"{percent(rates.cpu_pct)} %", f"{cores * 100:g} %" if cores else "",
+        "cpus", "CPU", with_unit(rates.cpu_pct, "%"), f"{cores * 100:g} %" if cores else "",
         None if rates.cpu_pct is None or not cores else rates.cpu_pct / (cores * 100),
         f"held back in {percent(held)} % of periods" if limits.cpus and held and held >= 1 else "",
     )]

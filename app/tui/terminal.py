@@ -33,6 +33,13 @@ class TerminalDriver(LinuxDriver):
             self._watcher = threading.Thread(target=self._watch, name="terminal hang-up", daemon=True)
             self._watcher.start()
 
+    def _get_terminal_size(self) -> tuple[int, int]:
+        # Textual's own believes COLUMNS and LINES, which some shells export once and never change again.
+        try:
+            return tuple(os.get_terminal_size(self.fileno))  # type: ignore[return-value]
+        except OSError:
+            return super()._get_terminal_size()
+
     def _watch(self) -> None:
         poll = select.poll()
         poll.register(self.fileno, 0)  # asks for nothing, so only a hang-up or an error wakes it

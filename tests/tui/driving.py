@@ -57,8 +57,8 @@ class Driver:
 
     async def type(self, text: str) -> None:
         """Type a text."""
-        names = {" ": "space", "-": "minus", ".": "full_stop", ":": "colon", ">": "greater_than_sign", "!": "exclamation_mark",
-                 "/": "slash", "_": "underscore"}  # fmt: skip
+        names = {" ": "space", "-": "minus", ".": "full_stop", ":": "colon", ">": "greater_than_sign",
+                 "!": "exclamation_mark", "/": "slash", "_": "underscore"}  # fmt: skip
         await self.pilot.press(*[names.get(character, character) for character in text])
 
     async def until(self, condition: Callable[[], Any], timeout_s: float = 6.0) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pyte
@@ -23,8 +23,10 @@ from tests.tui.conftest import Open
 
 WIDTH, HEIGHT = 24, 4
 CONSOLE = Console(color_system="truecolor", force_terminal=True, width=WIDTH, height=HEIGHT)
-STYLES = [None, Style(), Style(bold=True), Style(reverse=True), Style(color="red"), Style(color="#102030", bgcolor="blue"),
-          Style(bgcolor="default", color="default"), Style(underline=True, dim=True)]  # fmt: skip
+STYLES = [
+    None, Style(), Style(bold=True), Style(reverse=True), Style(color="red"), Style(color="#102030", bgcolor="blue"),
+    Style(bgcolor="default", color="default"), Style(underline=True, dim=True),
+]  # fmt: skip
 
 
 class Terminal:
@@ -55,6 +57,11 @@ pieces = st.lists(st.tuples(text, st.sampled_from(STYLES)), max_size=5)
 frames = st.lists(st.lists(pieces, min_size=HEIGHT, max_size=HEIGHT), min_size=2, max_size=5)
 
 
+def layout(strips: list[Strip]) -> LayoutUpdate:
+    lines: list[Iterable[Strip]] = [[strip] for strip in strips]
+    return LayoutUpdate(lines, Region(0, 0, WIDTH, HEIGHT))
+
+
 def strip_of(row: list[tuple[str, Style | None]]) -> Strip:
     strip = Strip([Segment(piece, style) for piece, style in row])
     return strip.adjust_cell_length(WIDTH)
@@ -65,7 +72,7 @@ def strip_of(row: list[tuple[str, Style | None]]) -> Strip:
 def test_any_sequence_of_frames_looks_the_same(rows_of_frames: list[list[list[tuple[str, Style | None]]]]) -> None:
     plain, changed, diff = Terminal(WIDTH, HEIGHT), Terminal(WIDTH, HEIGHT), CellDiff()
     for rows in rows_of_frames:
-        update = LayoutUpdate([[strip_of(row)] for row in rows], Region(0, 0, WIDTH, HEIGHT))
+        update = layout([strip_of(row) for row in rows])
         plain.write(update.render_segments(CONSOLE))
         changed.write(diff.encode(update, CONSOLE, (WIDTH, HEIGHT)))
         assert changed.cells() == plain.cells()
@@ -73,31 +80,30 @@ def test_any_sequence_of_frames_looks_the_same(rows_of_frames: list[list[list[tu
 
 def test_an_unchanged_frame_writes_nothing() -> None:
     diff = CellDiff()
-    rows = [[strip_of([("hello", Style(bold=True))])] for _ in range(HEIGHT)]
-    update = LayoutUpdate(rows, Region(0, 0, WIDTH, HEIGHT))
+    update = layout([strip_of([("hello", Style(bold=True))])] * HEIGHT)
     assert diff.encode(update, CONSOLE, (WIDTH, HEIGHT))
-    again = LayoutUpdate([[strip_of([("hello", Style(bold=True))])] for _ in range(HEIGHT)], Region(0, 0, WIDTH, HEIGHT))
+    again = layout([strip_of([("hello", Style(bold=True))])] * HEIGHT)
     assert diff.encode(again, CONSOLE, (WIDTH, HEIGHT)) == ""
 
 
 def test_one_changed_character_writes_little() -> None:
     diff = CellDiff()
     for word in ("aaaa", "aaba"):
-        update = LayoutUpdate([[strip_of([(word, None)])] for _ in range(HEIGHT)], Region(0, 0, WIDTH, HEIGHT))
+        update = layout([strip_of([(word, None)])] * HEIGHT)
         written = diff.encode(update, CONSOLE, (WIDTH, HEIGHT))
     assert len(written) < HEIGHT * 12
 
 
 def test_after_forgetting_everything_is_written_again() -> None:
     diff = CellDiff()
-    update = LayoutUpdate([[strip_of([("hello", None)])] for _ in range(HEIGHT)], Region(0, 0, WIDTH, HEIGHT))
+    update = layout([strip_of([("hello", None)])] * HEIGHT)
     first = diff.encode(update, CONSOLE, (WIDTH, HEIGHT))
     diff.forget()
     assert diff.encode(update, CONSOLE, (WIDTH, HEIGHT)) == first
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, tuple[int, int]]]]:
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, tuple[int, int]]]:
     """What the app hands to its display, frame by frame, before it is made smaller."""
     from app.tui.application import InnkeeperApp
 
@@ -110,7 +116,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Any, tuple[
         original(self, screen, renderable)
 
     monkeypatch.setattr(InnkeeperApp, "_display", display)
-    yield frames_seen
+    return frames_seen
 
 
 @pytest.mark.parametrize("hostile", [False, True])

@@ -28,14 +28,17 @@ from app.tui.app import run
 options = {"simulated": {"guests": "12"}}
 sys.exit(run(settings_for(root=Path(sys.argv[1]), backends=["simulated"], options=options)))
 """
-SET_MODES = (b"\x1b[?1049h", b"\x1b[?25l", b"\x1b[?1000h", b"\x1b[?1006h", b"\x1b[?2004h", b"\x1b[?1004h", b"\x1b[?7l")
-RESET_MODES = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1006l", b"\x1b[?2004l", b"\x1b[?1004l", b"\x1b[?7h")
+ON, OFF = (1049, 1000, 1006, 2004, 1004), (25, 7)
+"""Modes of the terminal that the screen sets, and those that it resets; leaving turns each round."""
+
+SET_MODES = (*(b"\x1b[?%dh" % mode for mode in ON), *(b"\x1b[?%dl" % mode for mode in OFF))
+RESET_MODES = (*(b"\x1b[?%dl" % mode for mode in ON), *(b"\x1b[?%dh" % mode for mode in OFF))
 
 
 class Session:
     """The screen on a pseudo-terminal that is its controlling one."""
 
-    def __init__(self, root: Path, *, controlling: bool = True, **env: str) -> None:
+    def __init__(self, root: Path, env: dict[str, str] | None = None, *, controlling: bool = True) -> None:
         self.master, self._slave = pty.openpty()
         termios.tcsetwinsize(self.master, (30, 100))
         self.before = termios.tcgetattr(self._slave)
@@ -44,7 +47,7 @@ class Session:
             [sys.executable, "-c", PROGRAM, str(root)], cwd=ROOT, stdin=self._slave, stdout=self._slave,
             stderr=self._slave, start_new_session=True,
             preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controlling else None,
-            env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **env},
+            env={**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **(env or {})},
         )  # fmt: skip
         os.set_blocking(self.master, False)
 
@@ -199,7 +202,7 @@ def test_the_first_picture_comes_before_textual(tmp_path: Path) -> None:
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}, {"TERM": "vt100"}],
                          ids=["NO_COLOR", "ASCII", "vt100"])  # fmt: skip
 def test_it_can_be_read_on_poor_terminals(tmp_path: Path, env: dict[str, str]) -> None:
-    session = Session(tmp_path, **env)
+    session = Session(tmp_path, env)
     try:
         session.see("web-1")
         session.see("running")

@@ -188,7 +188,7 @@ async def test_a_new_guest_appears_and_a_removed_one_goes(open_screen: Open) -> 
     backend = SimulatedBackend(guests=3)
     async with open_screen(backend) as driver:
         gone = driver.guest("db")
-        driver.app.station.submit("guest.remove", gone.ref, force=True).wait
+        driver.app.station.submit("guest.remove", gone.ref, force=True)
         await driver.until(lambda: "db" not in names(driver))
 
 

@@ -27,7 +27,7 @@ from widgets.limit_editor import LimitEditor, LimitRow
 from widgets.line import Role, Span, line
 from widgets.line_view import LineView
 from widgets.text import clean
-from widgets.units import percent
+from widgets.units import percent, with_unit
 
 if TYPE_CHECKING:
     from app.tui.application import InnkeeperApp
@@ -171,7 +171,7 @@ class LimitScreen(ModalScreen[None]):
             self.query_one("#evidence", Bar).set(line((f" {names}", "dim")))
             return
         rates = row.rates
-        told = [(f"CPU {percent(rates.cpu_pct)} %", False)]
+        told = [(f"CPU {with_unit(rates.cpu_pct, '%')}", False)]
         for title, value, alarm in (
             ("held back", rates.cpu_throttled_pct, 10.0), ("waits for CPU", rates.cpu_pressure_pct, 20.0),
             ("for memory", rates.memory_pressure_pct, 10.0), ("for disk", rates.io_pressure_pct, 20.0),
