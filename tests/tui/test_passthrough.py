@@ -76,7 +76,8 @@ class Person:
     def close(self) -> None:
         for thread in self._acts:
             thread.join(5)
-        os.close(self.slave)
+        os.close(self.slave)  # ends the reader; only then may the number of its descriptor be used again
+        self._reader.join(5)
         os.close(self.master)
 
 
@@ -108,7 +109,7 @@ def test_the_visit_ends_with_the_program(person: Person) -> None:
     outcome = visit(ShellSession("sh", "-c", "echo bye"), person)
     assert not outcome.detached
     assert outcome.signal is None
-    wait_until(lambda: b"bye" in person.seen)
+    wait_until(lambda: b"bye" in person.seen, what="bye")
 
 
 def test_ctrl_c_goes_to_the_program_and_not_to_us(person: Person) -> None:
