@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from backends.metrics import FIELDS
-from backends.model import GuestKind, GuestState
+from backends.model import Guest, GuestKind, GuestState
+from widgets.braille import braille_rows
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_row import GuestRow
 from widgets.line import Line, Role, Span
@@ -23,6 +24,8 @@ STATE_ROLES: dict[GuestState, Role] = {
 KIND_WORDS = {GuestKind.CONTAINER: "ctr", GuestKind.VM: "vm"}
 WARN_THROTTLED_PCT = 10.0
 WARN_MEMORY_PCT = 90.0
+HISTORY_POINTS = 20
+"""CPU uses shown in the table, two a cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,23 @@ def _kind(row: GuestRow, width: int) -> tuple[Span, ...]:
 
 def cpu_share(row: GuestRow) -> float | None:
     """CPU use as a share of what the guest may use: its quota, a VM's vCPUs, or one core."""
-    if row.rates.cpu_pct is None:
-        return None
-    cores = row.guest.limits.cpus or row.guest.cpu_count or 1
-    return row.rates.cpu_pct / (100.0 * cores)
+    return None if row.rates.cpu_pct is None else row.rates.cpu_pct / (100.0 * cores_of(row.guest))
+
+
+def cores_of(guest: Guest) -> float:
+    """What a full bar stands for."""
+    return guest.limits.cpus or guest.cpu_count or 1.0
 
 
 def _cpu_bar(row: GuestRow, width: int) -> tuple[Span, ...]:
     share = cpu_share(row)
     return ((bar(share, width), "warn" if share is not None and share > 0.95 and row.guest.limits.cpus else "cpu"),)
+
+
+def _cpu_history(row: GuestRow, width: int) -> tuple[Span, ...]:
+    if not row.cpu_shares:
+        return ((" " * width, ""),)
+    return ((braille_rows(row.cpu_shares, 1.0, width, 1)[0], "cpu"),)
 
 
 def _note(row: GuestRow, width: int) -> tuple[Span, ...]:
@@ -132,6 +143,8 @@ COLUMNS: tuple[Column, ...] = (
     _of_field("c", "cpu_pct", "CPU%", 5, 0),
     Column("cpu_bar", "", "", 6, 5, _cpu_bar, lambda row: None, right=False,
            meaning="CPU use as a share of its limit, or of one core."),
+    Column("cpu_history", "", "LAST 20", HISTORY_POINTS // 2, 9, _cpu_history, lambda row: None, right=False,
+           meaning="The last CPU uses as shares of the limit, or of one core; the newest at the right."),
     _of_field("h", "cpu_throttled_pct", "THR%", 5, 2, alarm=WARN_THROTTLED_PCT),
     _of_field("m", "memory_bytes", "MEM", 5, 0),
     _of_field("p", "memory_pct", "/LIMIT", 6, 1, _memory_limit),

@@ -29,8 +29,8 @@ class GuestRow:
     """Seconds since its backend last answered; None while it answers in time."""
 
     uptime_s: float | None = None
-    smooth: tuple[float, ...] = ()
-    """Moving averages of the sortable figures, by which the table sorts."""
+    cpu_shares: tuple[float | None, ...] = ()
+    """The last CPU uses as shares of what the guest may use, oldest first."""
 
     @property
     def ref(self) -> GuestRef:

@@ -118,6 +118,10 @@ class GuestTable(LineView):
         self.hidden_columns = frozenset(names)
         self._relayout()
 
+    def shows(self, name: str) -> bool:
+        """True if there is room for a column and it is wanted."""
+        return any(column.name == name for column, _ in self._layout.columns)
+
     @property
     def current(self) -> GuestRow | None:
         """The guest under the cursor."""

@@ -10,6 +10,7 @@ from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
 
+from widgets.braille import BLANK, braille_rows
 from widgets.glyphs import GLYPHS
 from widgets.line import Role, Span, width_of
 from widgets.line_view import LineView
@@ -18,13 +19,6 @@ from widgets.units import quantity, with_unit
 
 AXIS = 8
 """Cells for the labels of the axis."""
-
-_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
-_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
-BLANK = " "  # not the empty braille sign: a blank is one byte, and the compositor can erase it
-_CELLS = [[chr(0x2800 | left | right) if left or right else BLANK for right in _RIGHT] for left in _LEFT]
-_ASCII_LEVELS = " .:|#"
-
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -169,24 +163,6 @@ def nice(value: float, base: int = 1000) -> float:
             if value <= step * tens * power:
                 return min(step * tens, base) * power
     return value
-
-
-def braille_rows(values: Sequence[float | None], top: float, width: int, height: int) -> list[str]:
-    """An area chart of `width` by `height` cells: two values a cell, four levels a row; the newest at the right."""
-    wanted = 2 * width
-    padded = [None] * (wanted - len(values)) + list(values[-wanted:])
-    scale = height * 4 / top
-    most = height * 4
-    levels = [0 if value is None else max(value > 0, min(most, round(value * scale))) for value in padded]
-    rows: list[str] = []
-    for y in range(height):
-        base = (height - 1 - y) * 4
-        steps = [min(4, max(0, level - base)) for level in levels]
-        if GLYPHS.is_ascii:
-            rows.append("".join([_ASCII_LEVELS[max(steps[i], steps[i + 1])] for i in range(0, wanted, 2)]))
-        else:
-            rows.append("".join([_CELLS[steps[i]][steps[i + 1]] for i in range(0, wanted, 2)]))
-    return rows
 
 
 def _split(text: str, blank: str) -> list[tuple[str, bool]]:

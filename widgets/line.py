@@ -80,9 +80,21 @@ def wrap(spans: Line, width: int, indent: int = 0) -> list[Line]:
     total = width_of(spans)
     if total <= width:
         return [spans]
-    pieces = [slice_cells(spans, 0, width)]
-    at, room = width, max(1, width - indent)
+    pieces: list[Line] = []
+    at, room = 0, width
     while at < total:
-        pieces.append(((" " * indent, ""), *slice_cells(spans, at, room)))
-        at += room
+        piece = slice_cells(spans, at, room)
+        if at + room < total:
+            piece = _to_last_blank(piece)
+        # A wide character that does not fit makes a piece shorter than its room.
+        at += max(1, width_of(piece))
+        pieces.append(((" " * indent, ""), *piece) if pieces else piece)
+        room = max(1, width - indent)
     return pieces
+
+
+def _to_last_blank(piece: Line) -> Line:
+    """The piece up to its last blank, if that is in its second half."""
+    text = text_of(piece)
+    at = text.rfind(" ") + 1
+    return slice_cells(piece, 0, cell_len(text[:at])) if at > len(text) // 2 else piece

@@ -298,7 +298,7 @@ class TracePage(Page):
     def show(self, row: GuestRow) -> None:
         def reply(records: Sequence[StepRecord]) -> None:
             at_end = self.view.is_at_end or self._count < 0
-            self.view.show(step_lines(records, max(40, self.view.size.width)))
+            self.view.show(step_lines(records, max(40, self.view.size.width - 1)))
             if at_end and len(records) != self._count:
                 self.view.action_edge(1)
             self._count = len(records)

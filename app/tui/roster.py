@@ -25,6 +25,9 @@ class Roster:
         self.statuses: tuple[BackendStatus, ...] = ()
         self.own_cpu_pct: float | None = None
         self.is_frozen = False
+        self.wants_history = False
+        """True while the table has room for the last CPU uses."""
+
         self.updated_s = 0.0
         self._cost_at_s = time.monotonic()
 
@@ -36,7 +39,7 @@ class Roster:
             self._cost_at_s = self.updated_s
             self.own_cpu_pct = self.station.own_cpu_pct()
         if not self.is_frozen or not self.rows:
-            self.rows = build_rows(self.station, self.statuses)
+            self.rows = build_rows(self.station, self.statuses, history=self.wants_history)
             self.by_ref = {row.ref: row for row in self.rows}
 
     def backend(self, ref: GuestRef) -> Backend | None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import ceil
 
 from app.core.commands import COMMANDS
 from app.core.workstation import BackendStatus, Workstation
-from backends.model import GuestKind
+from backends.model import Guest, GuestKind
+from widgets.guest_column import HISTORY_POINTS, cores_of
 from widgets.guest_row import NO_RATES, GuestRow
 from widgets.text import clean
 
 _KIND_WORDS = {GuestKind.CONTAINER: "containers", GuestKind.VM: "virtual machines"}
 
 
-def build_rows(station: Workstation, statuses: Sequence[BackendStatus]) -> list[GuestRow]:
+def build_rows(station: Workstation, statuses: Sequence[BackendStatus], *, history: bool = False) -> list[GuestRow]:
     """Return a row for every guest that is known, with its latest figures. Reads memory only."""
     now_s = time.time()
     stale = {status.name: status.age_s or 0.0 for status in statuses if status.state in ("late", "lost")}
@@ -35,6 +37,7 @@ def build_rows(station: Workstation, statuses: Sequence[BackendStatus]) -> list[
             group=group,
             pending=_pending(station.fleet.pending(ref)),
             stale_s=float(int(stale[ref.backend])) if ref.backend in stale else None,
+            cpu_shares=_shares(station, guest) if history and live else (),
             uptime_s=_coarse(now_s - guest.started_s) if live and guest.started_s is not None else None,
         ))
     return rows
@@ -57,6 +60,15 @@ def _pending(command: str | None) -> str:
         return ""
     known = COMMANDS.get(command)
     return known.verb if known is not None else command
+
+
+def _shares(station: Workstation, guest: Guest) -> tuple[float | None, ...]:
+    """The last CPU uses in steps of a quarter, as they are drawn: equal rows stay equal."""
+    whole = 100.0 * cores_of(guest)
+    return tuple([
+        None if value is None else ceil(min(1.0, value / whole) * 4 - 0.5) / 4 or (0.1 if value > 0 else 0.0)
+        for value in station.history(guest.ref).series("cpu_pct", HISTORY_POINTS)
+    ])
 
 
 def _coarse(seconds: float) -> float:

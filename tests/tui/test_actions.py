@@ -165,6 +165,25 @@ async def test_help_lists_the_keys_that_are_bound(open_screen: Open) -> None:
         await driver.see("STATE")
 
 
+async def test_capital_h_tells_why_a_backend_is_off(open_screen: Open) -> None:
+    broken = SimulatedBackend(guests=2, name="broken")
+    broken.faults.die("not installed")
+    async with open_screen(SimulatedBackend(guests=3), broken) as driver:
+        await driver.press("H")
+        await driver.see("cannot reach the simulated backend: not installed")
+        await driver.see("3 guests")
+        await driver.press("escape")
+        await driver.see("STATE")
+
+
+async def test_y_copies_the_name(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await driver.choose("web-1")
+        await driver.press("y")
+        await driver.see("copied web-1")
+        assert driver.app.clipboard == "web-1"
+
+
 async def test_q_leaves(open_screen: Open) -> None:
     async with open_screen() as driver:
         await driver.press("q")

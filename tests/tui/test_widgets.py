@@ -12,13 +12,14 @@ from rich.cells import cell_len
 from backends.metrics import Rates
 from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits, LogLine, Snapshot
 from widgets import units
+from widgets.braille import braille_rows
 from widgets.glyphs import GLYPHS, bar, use_ascii, wants_ascii
 from widgets.guest_card import uses
 from widgets.guest_column import COLUMNS, lay_out
 from widgets.guest_filter import parse_filter
 from widgets.guest_order import HOLD_S, Order
 from widgets.guest_row import GuestRow
-from widgets.history_chart import braille_rows, nice, scale_top
+from widgets.history_chart import nice, scale_top
 from widgets.line import line, slice_cells, text_of, width_of, wrap
 from widgets.log_view import LogView
 from widgets.snapshot_tree import arrange

@@ -43,6 +43,8 @@ TAB_BINDINGS = [
     Binding("N", "open('snapshots')", "snapshots", show=False, id="open.snapshots"),
     Binding("exclamation_mark", "open('trace')", "what was done to it", show=False, id="open.trace"),
     Binding("i", "open('inspect')", "inspect", show=False, id="open.inspect"),
+    Binding("H", "backends", "host and backends", show=False, id="open.backends"),
+    Binding("y", "copy", "copy the names to the clipboard", show=False, id="open.copy"),
 ]
 
 
@@ -123,6 +125,18 @@ class BaseScreen(Screen[None]):
     async def action_act(self, names: str) -> None:
         """Do the first of these commands that applies to what is chosen."""
         self.actions.act(names.split())
+
+    def action_backends(self) -> None:
+        from app.tui.screens.backends import BackendScreen
+
+        self.app.push_screen(BackendScreen(self.roster, self.innkeeper.host))
+
+    def action_copy(self) -> None:
+        """Put the names on the user's own clipboard, also over SSH (OSC 52)."""
+        names = "\n".join(row.name for row in self.chosen_rows())
+        if names:
+            self.app.copy_to_clipboard(names)
+            self.say(f"copied {names.replace(chr(10), ' ')}")
 
     # ---- pages
 

@@ -89,6 +89,7 @@ class MainScreen(BaseScreen):
         statuses = self.roster.statuses
         if not self.roster.is_frozen:
             self.table.empty_text = self._why_empty()
+            self.roster.wants_history = self.table.shows("cpu_history")
             self.table.update(self.roster.rows, sampled=bool(batch.sampled))
         left, right = status_lines(
             self.innkeeper.host.figures, statuses, interval_s=self.station.interval_s,
