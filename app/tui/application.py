@@ -88,7 +88,7 @@ class InnkeeperApp(App[int]):
         if not self.is_headless and threading.current_thread() is threading.main_thread():
             on_signals(asyncio.get_running_loop(), self.leave)
             self.app_resume_signal.subscribe(self, lambda _: self.action_redraw())
-        self.call_after_refresh(_settle_memory)
+            self.call_after_refresh(_settle_memory)
 
     def on_unmount(self) -> None:
         if self._bridge is not None:

@@ -58,8 +58,8 @@ class BackendScreen(ModalScreen[None]):
         ]
         for status in self._roster.statuses:
             lines += [EMPTY, *_backend(status)]
-        lines += [EMPTY, line((" inn doctor tells more of what works on this host and what would mend the rest", "dim"))]
-        return lines
+        more = " inn doctor tells more of what works on this host and what would mend the rest"
+        return [*lines, EMPTY, line((more, "dim"))]
 
 
 def _backend(status: BackendStatus) -> list[Line]:
