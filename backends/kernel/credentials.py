@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,7 +154,18 @@ class SetRlimits(KernelStep):
 
     def run(self) -> None:
         for name, soft, hard in self.limits:
-            resource.setrlimit(getattr(resource, name), (soft, hard))
+            number = getattr(resource, name)
+            try:
+                resource.setrlimit(number, (soft, hard))
+            except (ValueError, PermissionError):
+                # Without CAP_SYS_RESOURCE no limit can be raised: as near to what is asked as it goes.
+                highest = resource.getrlimit(number)[1]
+                resource.setrlimit(number, (min(soft, highest), highest))
+
+
+_MAX_TABLE = 16 << 20
+_MAX_GROUPS = 65536
+"""NGROUPS_MAX of the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,31 +185,50 @@ def look_up(user: str) -> Account:
     the image's is executed for it. Raises LookupError for a name that is not there.
     """
     wanted_user, _, wanted_group = user.partition(":")
-    row = _find(_table("/etc/passwd"), wanted_user, 2)
-    if row is None and not wanted_user.isdigit():
+    row = _find(_table("/etc/passwd", 7), wanted_user)
+    uid = _number(row[2]) if row else _number(wanted_user)
+    if uid is None:
         raise LookupError(f"no user {wanted_user!r} in the container's /etc/passwd")
-    uid = int(row[2]) if row else int(wanted_user)
-    gid = int(row[3]) if row else 0
-    groups = _table("/etc/group")
+    home = (row[5] if row else "") or "/"
+    groups = _table("/etc/group", 4)
     if wanted_group:
-        found = _find(groups, wanted_group, 2)
-        if found is None and not wanted_group.isdigit():
+        found = _find(groups, wanted_group)
+        gid = _number(found[2]) if found else _number(wanted_group)
+        if gid is None:
             raise LookupError(f"no group {wanted_group!r} in the container's /etc/group")
-        return Account(uid, int(found[2]) if found else int(wanted_group), (), row[5] if row else "/")
-    more = tuple(int(g[2]) for g in groups if row and len(g) > 3 and row[0] in g[3].split(",") and g[2].isdigit())
-    return Account(uid, gid, tuple(dict.fromkeys((gid, *more))), (row[5] or "/") if row else "/")
+        return Account(uid, gid, (), home)
+    gid = (_number(row[3]) if row else 0) or 0
+    more = (_number(group[2]) for group in groups if row and row[0] in group[3].split(","))
+    wanted = dict.fromkeys((gid, *(number for number in more if number is not None)))
+    return Account(uid, gid, tuple(wanted)[:_MAX_GROUPS], home)
 
 
-def _table(path: str) -> list[list[str]]:
+def _table(path: str, columns: int) -> list[list[str]]:
+    """Return the rows of a file that other people wrote, each with so many columns or more; none if it is no file."""
     try:
-        text = Path(path).read_bytes().decode("utf-8", "replace")
+        # A fifo must not hold us up, nor a device or an endless file be read.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return []
-    return [line.split(":") for line in text.splitlines() if line and not line.startswith("#")]
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return []
+        text = file.read(_MAX_TABLE).decode("utf-8", "replace")
+    rows = (line.split(":") for line in text.split("\n") if line and not line.startswith("#"))
+    return [row + [""] * (columns - len(row)) for row in rows if len(row) >= 3 and _number(row[2]) is not None]
 
 
-def _find(table: list[list[str]], wanted: str, id_column: int) -> list[str] | None:
-    rows = [row for row in table if len(row) > id_column and row[id_column].isdigit()]
-    wide = [row for row in rows if len(row) >= 6 or id_column != 2 or len(row) >= 3]
-    named = [row for row in wide if row[0] == wanted]
-    return named[0] if named else next((row for row in wide if row[id_column] == wanted), None)
+def _find(table: list[list[str]], wanted: str) -> list[str] | None:
+    named = next((row for row in table if row[0] == wanted), None)
+    number = _number(wanted)
+    if named is not None or number is None:
+        return named
+    return next((row for row in table if _number(row[2]) == number), None)
+
+
+def _number(text: str) -> int | None:
+    """Return a user's or group's number, None for what is none that the kernel has."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        return None
+    number = int(text)
+    return number if number < 2**32 - 1 else None
