@@ -43,13 +43,21 @@ class SpawnerClient:
 
     def start(self, container_id: str, keep: Callable[[StepRecord], None]) -> int:
         """Start a container and return its first process's pid. Raises StartFailed."""
+        steps: list[StepRecord] = []
+
+        def note(record: StepRecord) -> None:
+            steps.append(record)
+            keep(record)
+
         for _ in range(3):
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
                     protocol.send(sock, {"op": "start", "id": container_id, "version": code_version()})
-                    answer = self._follow(sock, keep)
+                    answer = self._follow(sock, note)
                 except protocol.Closed:
+                    if steps:
+                        raise StartFailed("its supervisor died", hint="start it again") from None
                     continue  # the spawner ended between our connecting and asking
                 except TimeoutError:
                     raise StartFailed(f"no answer from its supervisor within {_ANSWER_S:.0f} s") from None
@@ -155,11 +163,7 @@ class SupervisorClient:
             raise WrongState(f"container {self._name} is not running") from None
         except TimeoutError:
             raise TimedOut(f"the supervisor of {self._name} does not answer") from None
-        if "error" in answer:
-            kind = StartFailed if answer.get("exit_code", 1) in (125, 126, 127) else InnkeeperError
-            error = kind(answer["error"], hint=answer.get("hint", ""))
-            error.exit_code = answer.get("exit_code", 1)
-            raise error
+        _raise_if_refused(answer)
         return answer, received
 
     def wait(self, request: Mapping[str, Any], timeout_s: float | None) -> int:
@@ -173,7 +177,16 @@ class SupervisorClient:
                 raise TimedOut(f"container {self._name} did not end within {timeout_s:g} s") from None
             except protocol.Closed:
                 raise WrongState(f"container {self._name} has ended, and its supervisor with it") from None
+        _raise_if_refused(answer)
         return int(answer["exit_code"])
+
+
+def _raise_if_refused(answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        kind = StartFailed if answer.get("exit_code", 1) in (125, 126, 127) else InnkeeperError
+        error = kind(answer["error"], hint=answer.get("hint", ""))
+        error.exit_code = answer.get("exit_code", 1)
+        raise error
 
 
 class NativeExecSession:

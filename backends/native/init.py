@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from backends.errors import InnkeeperError
 from backends.kernel import linux
 from backends.native import program, protocol
 from backends.native.plan import Plan
 from backends.trace import Recorder, StepRecord
 
 _FLUSH_AFTER_S = 0.005
+_MAX_TEXT = 4000
 
 
 class StepSender:
@@ -56,7 +56,7 @@ def stage(plan: Plan, sync: socket.socket, run_init: Callable[[], None]) -> None
             run_init()
             os._exit(125)
         protocol.send(sync, {"pid": pid})
-    except (OSError, InnkeeperError, protocol.Closed) as error:
+    except Exception as error:  # the end of a forked process
         report(sync, sender, error)
 
 
@@ -88,8 +88,9 @@ def run(
         program.reset_signals()
         environment = program.become(config, user, recorder, process["cwd"])
         sender.flush()
+        protocol.send(sync, {"ready": True})
         program.execute(process["args"], environment)
-    except (OSError, InnkeeperError, LookupError, protocol.Closed, program.ExecFailed) as error:
+    except Exception as error:  # the end of a forked process
         report(sync, sender, error)
 
 
@@ -100,4 +101,5 @@ def report(sync: socket.socket, sender: StepSender, error: Exception) -> None:
         text = (error.strerror or str(error)) + (f": {error.filename}" if isinstance(error.filename, str) else "")
     with suppress(protocol.Closed, OSError):  # without a supervisor nobody is left to tell
         sender.flush()
-        protocol.send(sync, {"failed": text, "exit_code": getattr(error, "exit_code", 125)})
+        failed = text[:_MAX_TEXT] or type(error).__name__
+        protocol.send(sync, {"failed": failed, "exit_code": getattr(error, "exit_code", 125)})

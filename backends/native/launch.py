@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from backends.errors import InnkeeperError, StartFailed
 from backends.native import init, plan, protocol
 from backends.native.network import bridge_lock
+from backends.native.sweep import oom_kills_of
 from backends.trace import Recorder, Step, StepRecord
 
 if TYPE_CHECKING:
@@ -32,7 +34,10 @@ class Launch:
         self._owner, self._recorder, self._keep = owner, recorder, keep
         self._done: list[Step] = []
         self._failed_step = ""
+        self._stage_pid = 0
+        self._is_ready = False
         self.init_pid = 0
+        self.init_pidfd = -1
         self.stdin_fd: int | None = None
         self.terminal_fd: int | None = None
         self.outputs: list[tuple[str, int]] = []
@@ -50,12 +55,12 @@ class Launch:
                 sync.settimeout(_START_TIMEOUT_S)
                 self._fork(made, sync, theirs)
                 theirs.close()
-                self._hear(sync, until="pid")
+                self._hear(sync)
                 made = plan.build(owner.record, owner.config, folder, owner.host, self.init_pid)
                 with bridge_lock(owner.store.run_dir):
                     self._run(made.supervisor_joined)
                 protocol.send(sync, {"go": True})
-                self._hear(sync, until="exec")
+                self._hear(sync)
         except StartFailed:
             raise
         except InnkeeperError as error:
@@ -67,18 +72,18 @@ class Launch:
             raise StartFailed(f"{self._last_step()}{text}") from error
 
     def undo(self) -> None:
-        """Take back what was done, last first; what cannot be undone is left to `clean`."""
-        if self.init_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.init_pid, 9)
-            with suppress(ChildProcessError):
-                os.waitpid(self.init_pid, 0)
+        """Take back what was done, last first; what cannot be undone is left to `clean`, descriptors to our exit."""
+        for pid in (self._stage_pid, self.init_pid):
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
         for step in reversed(self._done):
             with suppress(OSError, InnkeeperError):
                 step.undo()
-        for fd in (self.stdin_fd, self.terminal_fd, *(fd for _, fd in self.outputs if fd != self.terminal_fd)):
-            if fd is not None:
-                os.close(fd)
+        with suppress(OSError, InnkeeperError):
+            self._owner.group.remove()
 
     def _run(self, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -93,9 +98,9 @@ class Launch:
         pid = os.fork()
         if pid == 0:
             try:
-                sync.close()
-                for fd in ours:
+                for fd in (owner.alive_fd, *ours):
                     os.close(fd)
+                sync.close()
                 init.stage(
                     made,
                     theirs,
@@ -119,16 +124,15 @@ class Launch:
         os.set_blocking(self.stdin_fd, False)
         return [reading, out[1], err[1]], [out[0], err[0], self.stdin_fd]
 
-    def _hear(self, sync: socket.socket, *, until: str) -> None:
-        """Take messages of the stage and init until the pid is known, or until exec closes their end."""
+    def _hear(self, sync: socket.socket) -> None:
+        """Take messages of the stage and init until the pid is known, then until execve closes their end."""
         while True:
             try:
                 message, fds = protocol.receive(sync)
             except protocol.Closed:
-                if until == "exec" and not self._failed_step:
-                    self._check_alive()
-                    return
-                raise
+                if self._is_ready:
+                    return  # execve closed init's end
+                raise self._death() from None
             if "steps" in message:
                 for raw in message["steps"]:
                     record = StepRecord(**raw)
@@ -140,20 +144,20 @@ class Launch:
                 self.outputs = [("stdout", fds[0])]
             elif "failed" in message:
                 raise StartFailed(self._last_step() + message["failed"], exit_code=message["exit_code"])
+            elif "ready" in message:
+                self._is_ready = True
             elif "pid" in message:
                 self.init_pid = int(message["pid"])
+                self.init_pidfd = os.pidfd_open(self.init_pid)
                 os.waitpid(self._stage_pid, 0)
-                if until == "pid":
-                    return
+                self._stage_pid = 0
+                return
 
-    def _check_alive(self) -> None:
-        """Init's end of the socket closed: by exec, or because init died before it could say why."""
-        try:
-            executed = os.readlink(f"/proc/{self.init_pid}/exe") != os.readlink("/proc/self/exe")
-        except OSError:
-            executed = True  # it ran and has ended already, or is a zombie with its exit code
-        if not executed and not os.path.exists(f"/proc/{self.init_pid}"):
-            raise StartFailed("its init died before it ran the program")
+    def _death(self) -> StartFailed:
+        """Init's end of the socket closed before it could say why."""
+        if oom_kills_of(self._owner.group):
+            return StartFailed("its memory limit is too low to start it", hint="give it more: --memory")
+        return StartFailed(f"{self._last_step()}its init died before it ran the program")
 
     def _last_step(self) -> str:
         return f"cannot {self._failed_step}: " if self._failed_step else ""

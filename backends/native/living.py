@@ -15,6 +15,7 @@ from backends.model import (
     GuestRef,
     GuestState,
 )
+from backends.native import spec
 from backends.native.client import NativeAttachSession, NativeExecSession
 from backends.native.core import LIVE, NativeCore
 from backends.native.snapshots import Snapshots
@@ -52,7 +53,18 @@ class Living(NativeCore):
         request = {"op": "stop", "signal": int(number), "timeout_s": wait_s}
         with recorded(recorder, self._trace_path(ref), "signal", f"send {number.name}, SIGKILL after {wait_s:g} s",
                       f"kill -{number.name[3:]} {self._guest(ref).pid}"):  # fmt: skip
-            self._supervisor(ref).wait(request, wait_s + 15.0)
+            try:
+                self._supervisor(ref).wait(request, wait_s + 15.0)
+            except WrongState:
+                # It ended by itself as we asked; only one that lives on without a supervisor is an error.
+                self._wait_for_supervisor(ref)
+                if not self._clean_if_lost(ref):
+                    self._require_ended(ref)
+
+    def _require_ended(self, ref: GuestRef) -> None:
+        guest = self._guest(ref)
+        if guest.state in LIVE:
+            raise WrongState(f"cannot stop {guest.name}: its supervisor does not answer")
 
     def kill(self, ref: GuestRef, recorder: Recorder, *, signal: int = 9) -> None:
         """Send a signal to the first process."""
@@ -98,6 +110,7 @@ class Living(NativeCore):
         self._require_state(ref, GuestState.RUNNING, "run a program in")
         if not asked.args:
             raise UsageError("there is no program to run")
+        spec.check_program(asked.args, asked.env, asked.cwd)
         request = {"op": "exec", "args": list(asked.args), "env": list(asked.env), "cwd": asked.cwd, "user": asked.user,
                    "terminal": asked.terminal, "size": asked.size}  # fmt: skip
         fds = () if asked.terminal else (stdio or (0, 1, 2))

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from backends.base import ContainerSpec
 from backends.errors import (
     Busy,
+    NotFound,
     UsageError,
     WrongState,
 )
@@ -40,25 +41,30 @@ class Making(Living):
             spec.check_name(asked.name)
         self._check_network(asked.network)
         self._check_limits(asked.limits)
-        image = self._images.get(asked.image)
-        container_id, name = self._store.reserve(asked.name, names.suggestions())
-        record = ContainerRecord(
-            id=container_id,
-            name=name,
-            image=image.name,
-            created_s=time.time(),
-            layers=image.layers,
-            network=asked.network,
-            stop_signal=signal_name(asked.stop_signal),
-            user=asked.user,
-            stdin=asked.stdin,
-            auto_remove=asked.auto_remove,
-            size=list(asked.size) if asked.size else None,
-            labels=dict(asked.labels),
-        )
+        with self._store.making():
+            image = self._images.get(asked.image)
+            container_id, name = self._store.reserve(asked.name, names.suggestions())
+            record = ContainerRecord(
+                id=container_id,
+                name=name,
+                image=image.name,
+                created_s=time.time(),
+                layers=image.layers,
+                network=asked.network,
+                stop_signal=signal_name(asked.stop_signal),
+                user=asked.user,
+                stdin=asked.stdin,
+                auto_remove=asked.auto_remove,
+                size=list(asked.size) if asked.size else None,
+                labels=dict(asked.labels),
+            )
+            self._write(record, asked)
+        return self._guest(GuestRef(NAME, container_id))
+
+    def _write(self, record: ContainerRecord, asked: ContainerSpec) -> None:
         try:
             if asked.network == "bridge":
-                lease = self._addresses.lease(container_id)
+                lease = self._addresses.lease(record.id)
                 record = replace(record, address=lease.address, prefix_length=lease.prefix_length,
                                  gateway=lease.gateway, bridge=lease.bridge)  # fmt: skip
             files, config = self._files_and_config(record, asked)
@@ -66,9 +72,8 @@ class Making(Living):
         except BaseException:
             if record.address:
                 self._addresses.release(record.address)
-            self._store.release_name(name)
+            self._store.release_name(record.name)
             raise
-        return self._guest(GuestRef(NAME, container_id))
 
     def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[dict[str, str], dict[str, Any]]:
         hostname = asked.hostname or record.id
@@ -105,11 +110,19 @@ class Making(Living):
             self.kill(ref, recorder)
             with suppress(WrongState):
                 self.wait(ref, timeout_s=_END_TIMEOUT_S)
-        with self._store.locked(ref.id):
+        try:
+            self._remove_ended(ref, guest.name)
+        except NotFound:
+            if guest.state not in LIVE:
+                raise
+            # It was one that its supervisor removes when it has ended.
+
+    def _remove_ended(self, ref: GuestRef, name: str) -> None:
+        with self._store.locked(ref.id), self._store.making():
             self._clean_if_lost(ref)
             self._wait_for_supervisor(ref)
             if self._store.is_supervised(ref.id):
-                raise Busy(f"cannot remove {guest.name}: it is just being started or ended", hint="try again")
+                raise Busy(f"cannot remove {name}: it is just being started or ended", hint="try again")
             record = self._store.record(ref.id)
             self._group(ref.id).remove()
             self._store.remove(record)
@@ -119,7 +132,7 @@ class Making(Living):
     def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Give it another name."""
         spec.check_name(name)
-        with self._store.locked(ref.id):
+        with self._store.locked(ref.id), self._store.making():
             record = self._store.record(ref.id)
             if record.name != name:
                 self._store.rename(record, name)
@@ -138,15 +151,17 @@ class Making(Living):
 
     def image_import(self, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:
         """Make an image of a root file system."""
-        return self._images.import_(name, source, recorder)
+        with self._store.making():
+            return self._images.import_(name, source, recorder)
 
     def image_remove(self, name: str, recorder: Recorder) -> None:
         """Remove an image that no container uses."""
-        users = [guest.name for guest in self._roster.guests() if guest.image == name]
-        if users:
-            text = f"cannot remove image {name}: used by {', '.join(users[:5])}"
-            raise Busy(text, hint="remove those containers first")
-        self._images.remove(name)
+        with self._store.making(alone=True, timeout_s=_END_TIMEOUT_S):
+            users = [guest.name for guest in self._roster.guests() if guest.image == name]
+            if users:
+                text = f"cannot remove image {name}: used by {', '.join(users[:5])}"
+                raise Busy(text, hint="remove those containers first")
+            self._images.remove(name)
 
 
 def _resolv_conf() -> str:

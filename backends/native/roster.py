@@ -78,12 +78,15 @@ class Roster:
 
     def _with_truth(self, guest: Guest) -> Guest:
         """What the file says holds while a supervisor holds the life lock; else it died, or the host was restarted."""
-        if guest.state not in _LIVE or self._store.is_supervised(guest.ref.id):
+        if guest.state in _LIVE:
+            if self._store.is_supervised(guest.ref.id):
+                return guest
+        elif not self._store.is_orphaned(guest.ref.id):
             return guest
         status = self._store.status(guest.ref.id)
-        if GuestState(status.state) not in _LIVE:
+        if GuestState(status.state) not in _LIVE and not self._store.is_orphaned(guest.ref.id):
             return _with_status(guest, status)  # it ended in order between the two looks
-        if status.boot_id != procfs.boot_id():
+        if GuestState(status.state) in _LIVE and status.boot_id != procfs.boot_id():
             return _changed(guest, GuestState.STOPPED, "the host was restarted")
         return _changed(guest, GuestState.LOST, "its supervisor died; start, stop, kill or remove cleans up")
 

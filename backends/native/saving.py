@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from backends.errors import (
@@ -17,6 +17,7 @@ from backends.model import (
 from backends.native.core import LIVE
 from backends.native.living import Living
 from backends.native.snapshots import Snapshots
+from backends.native.tracing import recorded
 from backends.trace import Recorder
 
 
@@ -35,16 +36,24 @@ class Saving(Living):
             record = self._store.record(ref.id)
             snapshots = Snapshots(self._store.folder(ref.id), record.name)
             keep = Recorder("client", self._keeper(ref, recorder))
-            if was_running:
-                self.pause(ref, recorder)
-            try:
+            with self._held_still(ref, recorder) if was_running else nullcontext():
                 made = snapshots.create(name, record.snapshot, keep)
-            finally:
-                if was_running:
-                    with suppress(WrongState):
-                        self.resume(ref, recorder)
             self._store.write_record(replace(record, snapshot=name))
         return made
+
+    @contextmanager
+    def _held_still(self, ref: GuestRef, recorder: Recorder) -> Iterator[None]:
+        """Keep a container frozen while the body runs; its supervisor thaws it also if we are killed meanwhile."""
+        group, file = self._group(ref.id).path, self._freeze_file(ref)
+        supervisor, trace = self._supervisor(ref), self._trace_path(ref)
+        with supervisor.connect() as sock:
+            with recorded(recorder, trace, "freeze", f"freeze {group}", f"echo 1 > {file}"):
+                supervisor.exchange(sock, {"op": "pause", "hold": True})
+            try:
+                yield
+            finally:
+                with suppress(WrongState), recorded(recorder, trace, "freeze", f"thaw {group}", f"echo 0 > {file}"):
+                    supervisor.exchange(sock, {"op": "resume"})
 
     def snapshot_restore(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Put a snapshot in place; a live container is stopped for it and started again."""

@@ -70,6 +70,7 @@ class Snapshots:
 
     def create(self, name: str, parent: str | None, recorder: Recorder) -> Snapshot:
         """Copy the upper layer. The caller has stopped or frozen the container. Raises AlreadyExists."""
+        self.recover()
         target = self._snapshots / check_name(name)
         if target.exists():
             raise AlreadyExists(f"{self._container} has a snapshot {name} already")
@@ -86,13 +87,13 @@ class Snapshots:
 
     def restore(self, name: str, recorder: Recorder) -> None:
         """Put a copy of a snapshot in place of the upper layer of a stopped container. Raises NotFound."""
+        self.recover()
         source = self._existing(name)
         upper, work = self._folder / "upper", self._folder / "work"
         draft, old = self._folder / f".upper.{os.getpid()}", self._folder / ".upper.old"
         shutil.rmtree(draft, ignore_errors=True)
         try:
             recorder.run(CopyLayer(str(source / "upper"), str(draft)))
-            shutil.rmtree(old, ignore_errors=True)
             upper.rename(old)
             draft.rename(upper)
         finally:

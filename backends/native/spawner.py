@@ -31,6 +31,8 @@ from backends.native.sweep import clean_up_after
 
 _IDLE_S = 120.0
 _REQUEST_TIMEOUT_S = 5.0
+_LOOK_S = 10.0
+_TAKE_OVER_S = 10.0
 
 
 class Spawner:
@@ -41,6 +43,9 @@ class Spawner:
         self._store, self._host, self._version = store, host, version
         self._keeper = host.group(f"{parent}/keeper")
         self._supervisors: dict[int, str] = {}
+        self._clients: dict[socket.socket, float] = {}
+        """Those that have not asked yet, and since when."""
+
         self._selector = selectors.DefaultSelector()
         self._used_s = time.monotonic()
         self._ends = False
@@ -52,8 +57,9 @@ class Spawner:
         self._listener = protocol.listen(self._store.run_dir / "spawner")
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         while not self._ends and not self._is_idle():
-            for key, _ in self._selector.select(10.0):
+            for key, _ in self._selector.select(_LOOK_S):
                 key.data()
+            self._drop_silent(time.monotonic())
         (self._store.run_dir / "spawner").unlink(missing_ok=True)
         self._move_back()
 
@@ -80,6 +86,7 @@ class Spawner:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         self._selector.register(reading, selectors.EVENT_READ, lambda: self._reap(reading))
+        self._wake_up = reading, writing
 
     def _reap(self, fd: int) -> None:
         with suppress(BlockingIOError):
@@ -98,17 +105,34 @@ class Spawner:
                     clean_up_after(self._store, self._host, container_id)
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
-        self._used_s = time.monotonic()
-        with client:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # it has gone already, or we are out of descriptors
+            return
+        if not protocol.peer_is_trusted(client):
+            client.close()
+            return
+        self._used_s = self._clients[client] = time.monotonic()
+        client.setblocking(False)
+        self._selector.register(client, selectors.EVENT_READ, lambda: self._serve_client(client))
+
+    def _serve_client(self, client: socket.socket) -> None:
+        self._let_go(client)
+        with client, suppress(protocol.Closed, OSError, ValueError):
+            message, fds = protocol.receive(client)
+            for fd in fds:
+                os.close(fd)
             client.settimeout(_REQUEST_TIMEOUT_S)
-            if not protocol.peer_is_trusted(client):
-                return
-            with suppress(protocol.Closed, OSError, ValueError):
-                message, fds = protocol.receive(client)
-                for fd in fds:
-                    os.close(fd)
-                self._answer(client, message)
+            self._answer(client, message)
+
+    def _let_go(self, client: socket.socket) -> None:
+        self._selector.unregister(client)
+        del self._clients[client]
+
+    def _drop_silent(self, now_s: float) -> None:
+        for client in [c for c, since_s in self._clients.items() if now_s - since_s > _REQUEST_TIMEOUT_S]:
+            self._let_go(client)
+            client.close()
 
     def _answer(self, client: socket.socket, message: Mapping[str, Any]) -> None:
         operation = message.get("op")
@@ -128,30 +152,41 @@ class Spawner:
             protocol.send(client, {"stale": True})
             self._ends = True
             return
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
+            return
         if pid:
             self._supervisors[pid] = container_id
             return
         code = 1
         try:
-            self._selector.close()
-            self._listener.close()
-            os.close(self._lock)  # shared with us by the fork: it must not outlive the spawner
-            signal.set_wakeup_fd(-1)
+            self._leave_to_the_parent()
             code = _supervise(self._store, self._host, container_id, client)
         finally:
             sys.stderr.flush()
             os._exit(code)
+
+    def _leave_to_the_parent(self) -> None:
+        """Close what a fork shares with the spawner: a lock or a client of its must not live on in a supervisor."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        for waiting in (self._listener, *self._clients):
+            waiting.close()
+        for fd in (self._lock, *self._wake_up):
+            os.close(fd)
 
 
 def _supervise(store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket) -> int:
     try:
         supervisor = Supervisor(store, container_id, host)
         supervisor.start(client)
-    except InnkeeperError as error:
+    except (InnkeeperError, OSError) as error:
         code = error.exit_code if isinstance(error, StartFailed) else 125
         with suppress(protocol.Closed, OSError):
-            protocol.send(client, {"error": error.message, "hint": error.hint, "exit_code": code})
+            text, hint = str(error), getattr(error, "hint", "")
+            protocol.send(client, {"error": text, "hint": hint, "exit_code": code})
         return 0
     supervisor.serve()
     return 0
@@ -162,9 +197,7 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     linux.set_process_name("inn-spawner")
     store = ContainerStore(Path(state_dir), Path(run_dir))
     lock = os.open(Path(run_dir) / "spawner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _take(lock, Path(run_dir) / "spawner"):
         return  # another one is up
     import pyroute2  # noqa: F401 - a third of a second that no start shall pay
 
@@ -174,3 +207,17 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     gc.collect()
     gc.freeze()
     Spawner(store, detect(), parent, version, lock).serve()
+
+
+def _take(lock: int, path: Path) -> bool:
+    """Take the lock that only one spawner has; waits for one on its way out, which has no socket any more."""
+    deadline = time.monotonic() + _TAKE_OVER_S
+    while time.monotonic() < deadline:
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        with suppress(OSError):
+            protocol.connect(path, 1.0).close()
+            return False
+        time.sleep(0.01)
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.base import ContainerSpec
@@ -45,6 +45,7 @@ _MOUNTS: list[dict[str, Any]] = [
      "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
 ]  # fmt: skip
 
+_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
@@ -57,6 +58,17 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_program(args: Sequence[str], env: Sequence[str], cwd: str | None) -> None:
+    """Raise UsageError for what no kernel can run: NUL bytes, variables without a name, a relative folder."""
+    bad = [entry for entry in env if "=" not in entry or entry.startswith("=") or "\0" in entry]
+    if bad:
+        raise UsageError(f"variable {bad[0]!r} is not NAME=VALUE")
+    if any("\0" in text for text in (*args, cwd or "")):
+        raise UsageError("a program, its arguments and its folder cannot hold NUL bytes")
+    if cwd and not cwd.startswith("/"):
+        raise UsageError(f"the working directory {cwd!r} is not an absolute path")
+
+
 def build(
     container_id: str, asked: ContainerSpec, image: ImageConfig, cgroup: str, files: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -66,6 +78,9 @@ def build(
     Raises UsageError for volumes and variables that make no sense.
     """
     args = list(asked.args) or image.command
+    check_program(args, asked.env, asked.cwd)
+    if asked.hostname is not None and not _HOSTNAME.fullmatch(asked.hostname):
+        raise UsageError(f"{asked.hostname!r} is no host name", hint="letters, digits, '-', '.'; at most 64")
     if not args:
         raise UsageError(f"image {asked.image} names no program to run", hint="give one after the image")
     return {
@@ -169,9 +184,6 @@ def _bind(destination: str, source: str, mode: str = "rw", *, recursive: bool = 
 
 
 def _environment(asked: ContainerSpec, image: ImageConfig) -> list[str]:
-    bad = [entry for entry in asked.env if "=" not in entry or entry.startswith("=") or "\0" in entry]
-    if bad:
-        raise UsageError(f"variable {bad[0]!r} is not NAME=VALUE")
     entries = [DEFAULT_PATH, f"HOSTNAME={asked.hostname}" if asked.hostname else "", *image.env, *asked.env]
     if asked.terminal:
         entries.insert(0, "TERM=xterm")

@@ -5,7 +5,9 @@
     STATE/containers/ID/   config.json container.json status.json log trace.jsonl lock
                            rootfs/ (mount point, empty) upper/ work/ etc/ snapshots/
     STATE/names/NAME       symlink to the ID: makes names unique without a lock over all
-    RUN/containers/ID/     control (socket), alive (locked by the supervisor while it lives)
+    STATE/making.lock      shared while something is made or removed, so that `clean` knows what is only half made
+    RUN/containers/ID/     control (socket), alive (there and locked while its supervisor lives; there and
+                           not locked when the supervisor died)
 
 Every file is replaced by rename, so that a reader and a crash see the old one or the new one.
 Folders are 0700: what is in them belongs to root.
@@ -19,6 +21,8 @@ import json
 import os
 import secrets
 import shutil
+import struct
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -27,6 +31,9 @@ from typing import Any
 
 from backends.errors import AlreadyExists, Busy, NotFound
 from backends.native.record import ContainerRecord, Status
+
+_LIFE, _CLEANING, _BOTH = (0, 1), (1, 1), (0, 2)
+"""Bytes of the file `alive`, (start, length): a supervisor locks both, who cleans up after one the second."""
 
 CONFIG, RECORD, STATUS, LOG, TRACE = "config.json", "container.json", "status.json", "log", "trace.jsonl"
 
@@ -137,14 +144,17 @@ class ContainerStore:
         shutil.rmtree(grave)
 
     @contextmanager
-    def locked(self, container_id: str) -> Iterator[None]:
-        """Hold the container's lock: one operation on it at a time, over all processes. Raises NotFound."""
+    def locked(self, container_id: str, *, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold the container's lock: one operation on it at a time, over all processes.
+
+        Raises NotFound, and Busy after the time, if one is given.
+        """
         try:
             fd = os.open(self.folder(container_id) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
             raise NotFound(f"no container {container_id}") from None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock(fd, fcntl.LOCK_EX, timeout_s, f"another operation on container {container_id} goes on")
             if not self.folder(container_id).exists():
                 raise NotFound(f"no container {container_id}")
             yield
@@ -154,43 +164,86 @@ class ContainerStore:
     def is_supervised(self, container_id: str) -> bool:
         """Say whether a supervisor holds the container's life lock: it does so as long as it lives."""
         try:
-            fd = os.open(self.run_folder(container_id) / "alive", os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self._alive(container_id), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            # Only asked, never taken: else a look at the wrong moment would keep a supervisor from its lock.
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(*_LIFE))
         finally:
             os.close(fd)
-        return False
+        return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
 
-    def hold_life_lock(self, container_id: str) -> int:
-        """Take the life lock for this process; returns the descriptor that holds it. Raises Busy."""
-        folder = self.run_folder(container_id)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / "alive", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    def is_orphaned(self, container_id: str) -> bool:
+        """Say whether a supervisor died here without ending its container."""
+        return self._alive(container_id).exists() and not self.is_supervised(container_id)
+
+    def hold_life_lock(self, container_id: str, *, cleaning: bool = False, timeout_s: float = 0.0) -> int:
+        """Take the life lock; returns the descriptor that holds it. Raises Busy after the time, NotFound.
+
+        Who takes it for cleaning up keeps supervisors out, and is not taken for one.
+        """
+        path, deadline = self._alive(container_id), time.monotonic() + timeout_s
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(*(_CLEANING if cleaning else _BOTH)))
+            except (BlockingIOError, PermissionError):
+                os.close(fd)
+                if time.monotonic() > deadline:
+                    raise Busy(f"container {container_id} has a supervisor already") from None
+                time.sleep(0.002)
+                continue
+            with suppress(FileNotFoundError):
+                if os.stat(path).st_ino == os.fstat(fd).st_ino:
+                    break
+            os.close(fd)  # its last holder released it between our open and our lock
+        if not self.folder(container_id).exists():
             os.close(fd)
-            raise Busy(f"container {container_id} has a supervisor already") from None
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise NotFound(f"no container {container_id}")
         return fd
 
-    def half_made(self) -> list[Path]:
-        """Return folders that a crash in create or remove left behind."""
+    def release_life_lock(self, container_id: str, fd: int) -> None:
+        """Say that all has ended in order."""
+        self._alive(container_id).unlink(missing_ok=True)
+        os.close(fd)
+
+    def _alive(self, container_id: str) -> Path:
+        return self.run_folder(container_id) / "alive"
+
+    @contextmanager
+    def making(self, *, alone: bool = False, timeout_s: float | None = None) -> Iterator[None]:
+        """Hold while something is made or removed in steps; alone: while nobody does. Raises Busy after the time."""
+        fd = os.open(self.state_dir / "making.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            return [self._containers / entry for entry in os.listdir(self._containers) if entry.startswith(".")]
-        except FileNotFoundError:
-            return []
+            _lock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, timeout_s, "something is just being made or removed")
+            yield
+        finally:
+            os.close(fd)
+
+    def half_made(self) -> list[Path]:
+        """Return folders and files that a crash left behind; true only while nobody is making anything."""
+        ids = self.ids()
+        found = [path for path in _children(self._containers) if path.name.startswith(".")]
+        found += [path for path in _children(self.run_dir / "containers") if path.name not in ids]
+        return found
+
+    def drafts(self, container_id: str) -> list[Path]:
+        """Return what a crash left behind in a container's folder; true only under its lock."""
+        folder = self.folder(container_id)
+        # A supervisor replaces status.json without the lock; its draft is not for us.
+        inside = [] if self.is_supervised(container_id) else _children(folder)
+        return [path for path in (*inside, *_children(folder / "snapshots")) if path.name.startswith(".")]
 
     def dangling_names(self) -> list[Path]:
-        """Return names that belong to no container."""
-        try:
-            found = [self._names / name for name in os.listdir(self._names)]
-        except FileNotFoundError:
-            return []
-        return [path for path in found if not self.folder(os.readlink(path)).exists()]
+        """Return names that no container goes by; true only while nobody is making anything."""
+        known = {}
+        for container_id in self.ids():
+            with suppress(NotFound):
+                known[container_id] = self.record(container_id).name
+        return [path for path in _children(self._names) if known.get(os.readlink(path)) != path.name]
 
     def _read(self, container_id: str, name: str) -> str:
         try:
@@ -204,5 +257,36 @@ class ContainerStore:
 def write_file(path: Path, text: str) -> None:
     """Replace a file by rename: readers see the old or the new one, never a half."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text)
-    draft.replace(path)
+    try:
+        draft.write_text(text)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []
+
+
+def _flock(start: int, length: int) -> bytes:
+    """Return a struct flock that asks for some bytes of a file (fcntl(2))."""
+    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+
+
+def _lock(fd: int, how: int, timeout_s: float | None, why: str) -> None:
+    if timeout_s is None:
+        fcntl.flock(fd, how)
+        return
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise Busy(why, hint="try again") from None
+        time.sleep(0.01)

@@ -11,10 +11,8 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from backends.errors import InnkeeperError, NotFound, StartFailed
 from backends.kernel import linux, procfs
@@ -23,14 +21,18 @@ from backends.model import GuestState
 from backends.native import protocol
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
-from backends.native.network import Addresses, detach
+from backends.native.network import Addresses
 from backends.native.record import Status
+from backends.native.requests import Requests
 from backends.native.session import ExecSessions
 from backends.native.stdin import InputPump
 from backends.native.store import LOG, TRACE, ContainerStore
+from backends.native.sweep import end_kernel_side, oom_kills_of
 from backends.trace import Recorder, StepRecord
 
 _READ = 65536
+_FOREVER_S = 86_400.0
+_LOCK_S = 10.0
 
 
 class Supervisor:
@@ -38,48 +40,68 @@ class Supervisor:
 
     def __init__(self, store: ContainerStore, container_id: str, host: CgroupHost) -> None:
         self.store, self.id, self.host = store, container_id, host
+        # First: from here on nobody removes it. Who cleans up after an earlier run holds it for a moment.
+        self.alive_fd = store.hold_life_lock(container_id, timeout_s=_LOCK_S)
         self.record = store.record(container_id)
         self.config = store.config(container_id)
         self.group = host.group(self.config["linux"]["cgroupsPath"])
         self.init_pid = 0
+        self.init_pidfd = -1
         self.status = Status()
-        self._alive_fd = store.hold_life_lock(container_id)
-        self._selector = selectors.DefaultSelector()
-        self._waiting: list[socket.socket] = []
-        self._input: InputPump | None = None
-        self._terminal_fd: int | None = None
+        self.selector = selectors.DefaultSelector()
+        self.input: InputPump | None = None
+        self.terminal_fd: int | None = None
+        self.sessions = ExecSessions(self)
+        self.requests = Requests(self)
+        self.exit_code: int | None = None
+        self.kill_at_s: float | None = None
+        """When all of it is killed, on time.monotonic's clock; None: not."""
+
+        self._note = ""
         self._outputs = 0
-        self._exit: int | None = None
-        self._kill_at: float | None = None
         self._trace = open(store.folder(container_id) / TRACE, "a", buffering=1)  # noqa: SIM115 - for life
-        self._sessions = ExecSessions(self)
 
     # ------------------------------------------------------------------ start
 
-    def start(self, client: socket.socket | None) -> None:
+    def start(self, client: socket.socket) -> None:
         """Make the container and answer the client. Raises StartFailed after undoing everything."""
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         linux.set_process_name(f"inn:{self.record.name}")
-        self._catch_children()
-        recorder = Recorder("supervisor", lambda record: self._keep(record, client))
-        launch = Launch(self, recorder, lambda record: self._keep(record, client))
+        self._catch_signals()
+        teller = _Teller(client)
+
+        def keep(record: StepRecord) -> None:
+            self._trace.write(record.to_json() + "\n")
+            teller.tell({"step": record.to_json()})
+
+        if self.group.exists():
+            end_kernel_side(self.store, self.group, self.record)  # of a run whose supervisor died
+        launch = Launch(self, Recorder("supervisor", keep), keep)
         try:
             launch.run()
+            self._take_over(launch)
         except StartFailed as error:
-            launch.undo()
-            self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
+            self._give_up(launch, error)
             raise
-        self.init_pid = launch.init_pid
-        self._terminal_fd = launch.terminal_fd
+        except (OSError, InnkeeperError) as error:
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            failed = StartFailed(f"cannot keep it: {text}")
+            self._give_up(launch, failed)
+            raise failed from error
+        teller.tell({"ok": True, "pid": self.init_pid})
+        teller.close()
+
+    def _take_over(self, launch: Launch) -> None:
+        """The program runs: listen to it and to clients, and put on record that it lives."""
+        self.init_pid, self.init_pidfd = launch.init_pid, launch.init_pidfd
+        self.terminal_fd = launch.terminal_fd
         source = launch.terminal_fd if launch.terminal_fd is not None else launch.stdin_fd
         if source is not None:
-            self._input = InputPump(self._selector, source, is_terminal=launch.terminal_fd is not None)
+            self.input = InputPump(self.selector, source, is_terminal=launch.terminal_fd is not None)
         self._log = LogWriter(self.store.folder(self.id) / LOG)
         for stream, fd in launch.outputs:
             self._watch_output(stream, fd)
-        self._listener = protocol.listen(self.store.run_folder(self.id) / "control")
-        self._listener.setblocking(False)
-        self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        self.requests.listen(self.store.run_folder(self.id) / "control")
         self.status = Status(
             state=GuestState.RUNNING.value,
             pid=self.init_pid,
@@ -88,24 +110,20 @@ class Supervisor:
             started_s=time.time(),
         )
         self.store.write_status(self.id, self.status)
-        if client is not None:
-            with suppress(protocol.Closed, OSError):
-                protocol.send(client, {"ok": True, "pid": self.init_pid})
-            client.close()
 
-    def _keep(self, record: StepRecord, client: socket.socket | None) -> None:
-        self._trace.write(record.to_json() + "\n")
-        if client is not None:
-            with suppress(protocol.Closed, OSError):
-                protocol.send(client, {"step": record.to_json()})
+    def _give_up(self, launch: Launch, error: StartFailed) -> None:
+        launch.undo()
+        with suppress(OSError, InnkeeperError):
+            self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
+        self.store.release_life_lock(self.id, self.alive_fd)
 
-    def _catch_children(self) -> None:
+    def _catch_signals(self) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
-        self._selector.register(reading, selectors.EVENT_READ, lambda: self._drain(reading))
+        self.selector.register(reading, selectors.EVENT_READ, lambda: self._drain(reading))
 
     def _drain(self, fd: int) -> None:
         with suppress(BlockingIOError):
@@ -117,19 +135,29 @@ class Supervisor:
     def serve(self) -> None:
         """Serve until the program has ended and all it wrote is in the log."""
         self._reap()
-        while self._exit is None or self._outputs:
-            wait_s = None if self._kill_at is None else max(0.0, self._kill_at - time.monotonic())
-            if self._exit is not None:
-                wait_s = 0.0 if wait_s is None else min(wait_s, 0.0)
-            events = self._selector.select(wait_s)
+        while self.exit_code is None or self._outputs:
+            events = self.selector.select(self._patience_s())
             for key, _ in events:
                 key.data()
-            if self._exit is not None and not events:
+            if self.exit_code is not None and not events:
                 break  # the program has ended; a pipe still held open by what it left behind is not waited for
-            if self._kill_at is not None and time.monotonic() >= self._kill_at:
-                self._kill_at = None
-                self.group.kill()
+            self._do_what_is_due(time.monotonic())
         self._finish()
+
+    def _patience_s(self) -> float:
+        if self.exit_code is not None:
+            return 0.0
+        due = [at for at in (self.kill_at_s, self.sessions.next_deadline()) if at is not None]
+        return min(_FOREVER_S, max(0.0, min(due) - time.monotonic())) if due else _FOREVER_S
+
+    def _do_what_is_due(self, now_s: float) -> None:
+        self.sessions.give_up_on_late(now_s)
+        if self.kill_at_s is not None and now_s >= self.kill_at_s:
+            self.kill_at_s = None
+            try:
+                self.group.kill()
+            except InnkeeperError:
+                self.kill_at_s = now_s + 5.0  # a task that waits in the kernel dies when it comes out
 
     def _reap(self) -> None:
         while True:
@@ -140,49 +168,52 @@ class Supervisor:
             if pid == 0:
                 return
             if pid == self.init_pid:
-                self._exit = exit_code_of(wait_status)
+                self.exit_code = exit_code_of(wait_status)
                 self._note = _note(wait_status)
             else:
-                self._sessions.ended(pid, exit_code_of(wait_status))
+                self.sessions.ended(pid, exit_code_of(wait_status))
 
     def _finish(self) -> None:
-        oom_kills = self.oom_kills()
-        assert self._exit is not None
-        self.group.kill()
+        assert self.exit_code is not None
+        oom_kills = oom_kills_of(self.group)
+        try:
+            end_kernel_side(self.store, self.group, self.record)
+        except InnkeeperError as error:
+            self._note = f"{self._note}; {error.message}".removeprefix("; ")
         self._reap()
-        self._sessions.end_all()
-        self.group.remove()
-        if self.record.bridge and self.record.network == "bridge":
-            with suppress(OSError):
-                detach(self.store.run_dir, self.record.host_link, self.record.bridge)
-        self._end_status(self._exit, self._note, oom_kills=oom_kills)
-        (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
+        self.sessions.end_all()
+        with suppress(OSError, NotFound):  # a full disk; the exit code is still told
+            self._end_status(self.exit_code, self._note, oom_kills=oom_kills)
+            (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
         # First the lock, then the news: who hears of the end may start or remove the container at once.
-        os.close(self._alive_fd)
+        self.store.release_life_lock(self.id, self.alive_fd)
         self._log.close()  # which wakes those who follow it
-        for client in self._waiting:
-            with suppress(protocol.Closed, OSError):
-                protocol.send(client, {"exit_code": self._exit})
+        self.requests.tell_of_end(self.exit_code)
         if self.record.auto_remove:
             self._remove()
 
     def _remove(self) -> None:
-        with suppress(NotFound), self.store.locked(self.id):
+        with suppress(NotFound, OSError), self.store.making(), self.store.locked(self.id):
             record = self.store.record(self.id)
             self.store.remove(record)
             if record.address and record.bridge:
                 Addresses(self.store.state_dir, record.bridge).release(record.address)
 
+    def set_state(self, state: GuestState) -> None:
+        """Put another live state on record."""
+        self.status = replace(self.status, state=state.value)
+        self.store.write_status(self.id, self.status)
+
     def _end_status(self, exit_code: int, note: str, *, ran: bool = True, oom_kills: int | None = None) -> None:
         if oom_kills:
             note = f"{note}; {oom_kills} killed for want of memory" if note else "killed for want of memory"
-        state = GuestState.STOPPED if ran or self.store.status(self.id).started_s else GuestState.CREATED
+        before = self.store.status(self.id)
         self.store.write_status(
             self.id,
             Status(
-                state=state.value,
+                state=(GuestState.STOPPED if ran or before.started_s else GuestState.CREATED).value,
                 boot_id=procfs.boot_id(),
-                started_s=self.status.started_s,
+                started_s=self.status.started_s if ran else before.started_s,
                 finished_s=time.time(),
                 exit_code=exit_code,
                 oom_kills=oom_kills,
@@ -190,22 +221,12 @@ class Supervisor:
             ),
         )
 
-    def oom_kills(self) -> int | None:
-        """Return how many processes of this run the OOM killer took."""
-        reader = self.group.reader()
-        try:
-            return reader.read(time.monotonic()).oom_kills
-        except InnkeeperError:
-            return None
-        finally:
-            reader.close()
-
-    # ------------------------------------------------------------------ output and input
+    # ------------------------------------------------------------------ output
 
     def _watch_output(self, stream: str, fd: int) -> None:
         os.set_blocking(fd, False)
         self._outputs += 1
-        self._selector.register(fd, selectors.EVENT_READ, lambda: self._copy(stream, fd))
+        self.selector.register(fd, selectors.EVENT_READ, lambda: self._copy(stream, fd))
 
     def _copy(self, stream: str, fd: int) -> None:
         try:
@@ -217,127 +238,35 @@ class Supervisor:
         if data:
             self._log.write(stream, data)
             return
-        self._selector.unregister(fd)
+        self.selector.unregister(fd)
         self._outputs -= 1
-        if fd != self._terminal_fd:
+        if fd != self.terminal_fd:
             os.close(fd)
 
-    # ------------------------------------------------------------------ requests
 
-    def _accept(self) -> None:
+class _Teller:
+    """Tells the client that asked for the start how it goes; one that does not listen is left alone."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self._client: socket.socket | None = client
+
+    def tell(self, message: dict[str, object]) -> None:
+        if self._client is None:
+            return
         try:
-            client, _ = self._listener.accept()
-        except BlockingIOError:
-            return
-        if not protocol.peer_is_trusted(client):
-            client.close()
-            return
-        client.setblocking(False)
-        self._selector.register(client, selectors.EVENT_READ, lambda: self._serve_client(client))
+            protocol.send(self._client, message)
+        except (protocol.Closed, OSError):
+            self.close()
 
-    def _serve_client(self, client: socket.socket) -> None:
-        try:
-            data, fds = protocol.receive_raw(client)
-            if data[:1] in (b"D", b"E") and not fds:
-                self._take_input(client, data)
-                return
-            self._answer(client, protocol.decode(data), fds)
-        except BlockingIOError:
-            return
-        except (protocol.Closed, ValueError):
-            self._drop(client)
-        except InnkeeperError as error:
-            self._refuse(client, error)
-        except OSError as error:
-            self._refuse(client, InnkeeperError(error.strerror or str(error)))
-
-    def _take_input(self, client: socket.socket, data: bytes) -> None:
-        if self._input is None:
-            return
-        if data[:1] == b"E":
-            self._input.end()
-        else:
-            self._input.feed(data[1:], client, lambda: self._serve_client(client))
-
-    def _answer(self, client: socket.socket, message: Mapping[str, Any], fds: list[int]) -> None:
-        answers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
-            "ping": lambda: {"pid": self.init_pid},
-            "kill": lambda: self._signal(int(message["signal"])),
-            "stop": lambda: self._stop(client, int(message["signal"]), float(message["timeout_s"])),
-            "pause": lambda: self._set_paused(True),
-            "resume": lambda: self._set_paused(False),
-            "wait": lambda: self._waiting.append(client),
-            "attach": lambda: self._attach(),
-            "resize": lambda: self._resize(int(message["rows"]), int(message["columns"])),
-            "exec": lambda: self._sessions.start(client, message, fds),
-        }
-        try:
-            answer = answers.get(str(message.get("op")), self._unknown)()
-        except (KeyError, TypeError) as error:
-            raise InnkeeperError(f"malformed request: {error}") from error
-        finally:
-            for fd in fds:
-                os.close(fd)
-        if answer is not None:
-            protocol.send(client, {"ok": True, **answer})
-
-    def _unknown(self) -> None:
-        raise InnkeeperError("unknown request")
-
-    def _refuse(self, client: socket.socket, error: InnkeeperError) -> None:
-        with suppress(protocol.Closed, OSError):
-            protocol.send(client, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
-
-    def _drop(self, client: socket.socket) -> None:
-        with suppress(KeyError, ValueError):
-            self._selector.unregister(client)
-        if client in self._waiting:
-            self._waiting.remove(client)
-        if self._input is not None:
-            self._input.forget(client)
-        self._sessions.forget(client)
-        client.close()
-
-    def _signal(self, number: int) -> dict[str, Any]:
-        if self.group.is_frozen() and number == signal.SIGKILL:
-            self.group.kill()
-        else:
-            with suppress(ProcessLookupError):
-                os.kill(self.init_pid, number)
-        return {}
-
-    def _stop(self, client: socket.socket, number: int, timeout_s: float) -> None:
-        self._waiting.append(client)
-        if self._exit is not None:
-            return
-        if self.group.is_frozen():
-            self.group.thaw()
-        self._kill_at = time.monotonic() + timeout_s
-        self._write_state(GuestState.STOPPING)
-        with suppress(ProcessLookupError):
-            os.kill(self.init_pid, number)
-
-    def _set_paused(self, paused: bool) -> dict[str, Any]:
-        self.group.freeze() if paused else self.group.thaw()
-        self._write_state(GuestState.PAUSED if paused else GuestState.RUNNING)
-        return {}
-
-    def _write_state(self, state: GuestState) -> None:
-        self.status = replace(self.status, state=state.value)
-        self.store.write_status(self.id, self.status)
-
-    def _attach(self) -> dict[str, Any]:
-        if self._input is None:
-            raise InnkeeperError("its standard input is not open", hint="run it with -i")
-        return {"terminal": self._input.is_terminal}
-
-    def _resize(self, rows: int, columns: int) -> dict[str, Any]:
-        if self._terminal_fd is not None:
-            linux.set_window_size(self._terminal_fd, rows, columns)
-        return {}
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 def _note(wait_status: int) -> str:
-    if os.WIFSIGNALED(wait_status):
-        return f"killed by {signal.Signals(os.WTERMSIG(wait_status)).name}"
-    return ""
+    if not os.WIFSIGNALED(wait_status):
+        return ""
+    number = os.WTERMSIG(wait_status)
+    known = {int(found): found.name for found in signal.Signals}
+    return f"killed by {known.get(number, f'signal {number}')}"

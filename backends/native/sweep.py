@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
-from backends.errors import InnkeeperError, NotFound
+from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink
-from backends.kernel.cgroup import CgroupHost
+from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native.images.store import ImageStore
 from backends.native.network import Addresses, detach, tidy_bridge
+from backends.native.record import ContainerRecord
+from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore
 
-_YOUNG_S = 60.0
+_PATIENCE_S = 2.0
+_CLEANING_S = 10.0
+
+
+def oom_kills_of(group: Cgroup) -> int | None:
+    """Return how many processes of a group the OOM killer took; None if that is not known."""
+    try:
+        reader = group.reader()
+    except InnkeeperError:
+        return None
+    try:
+        return reader.read(time.monotonic()).oom_kills
+    except InnkeeperError:
+        return None
+    finally:
+        reader.close()
+
+
+def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecord) -> None:
+    """End all processes of a container and remove its cgroup and its link. Raises InnkeeperError after trying all."""
+    try:
+        if group.exists():
+            group.kill()
+            group.remove()
+    finally:
+        if record.bridge and record.network == "bridge":
+            with suppress(OSError):
+                detach(store.run_dir, record.host_link, record.bridge)
 
 
 def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -> bool:
@@ -23,35 +54,42 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -
 
     Does nothing for one that has a supervisor or ended in order. Raises NotFound, InnkeeperError.
     """
-    status = store.status(container_id)
-    if store.is_supervised(container_id) or not GuestState(status.state).is_live:
+    if not _is_left_alone(store, container_id):
         return False
+    try:
+        lock = store.hold_life_lock(container_id, cleaning=True, timeout_s=_CLEANING_S)
+    except Busy:
+        return False  # it is being started anew, which cleans up first
     group = host.group(store.config(container_id)["linux"]["cgroupsPath"])
-    oom_kills = None
-    if group.exists():
-        reader = group.reader()
-        with suppress(InnkeeperError):
-            oom_kills = reader.read(time.monotonic()).oom_kills
-        reader.close()
-        group.kill()
-        group.remove()
-    record = store.record(container_id)
-    if record.bridge and record.network == "bridge":
-        with suppress(OSError):
-            detach(store.run_dir, record.host_link, record.bridge)
-    (store.run_folder(container_id) / "control").unlink(missing_ok=True)
-    ended = replace(
-        status,
-        state=GuestState.STOPPED.value,
-        pid=None,
-        pid_start=None,
-        finished_s=time.time(),
-        exit_code=None,
-        oom_kills=oom_kills,
-        note="its supervisor died; exit code unknown",
-    )
-    store.write_status(container_id, ended)
+    status = store.status(container_id)
+    was_live = GuestState(status.state).is_live
+    try:
+        if was_live or group.exists():
+            oom_kills = oom_kills_of(group)
+            end_kernel_side(store, group, store.record(container_id))
+            (store.run_folder(container_id) / "control").unlink(missing_ok=True)
+            ended = replace(
+                status,
+                state=(GuestState.STOPPED if was_live or status.started_s else GuestState.CREATED).value,
+                pid=None,
+                pid_start=None,
+                finished_s=time.time(),
+                exit_code=None,
+                oom_kills=oom_kills,
+                note="its supervisor died; exit code unknown",
+            )
+            store.write_status(container_id, ended)
+    except BaseException:
+        os.close(lock)  # and leaves the mark that it is there to be cleaned up
+        raise
+    store.release_life_lock(container_id, lock)
     return True
+
+
+def _is_left_alone(store: ContainerStore, container_id: str) -> bool:
+    if store.is_supervised(container_id):
+        return False
+    return GuestState(store.status(container_id).state).is_live or store.is_orphaned(container_id)
 
 
 class Sweeper:
@@ -62,37 +100,46 @@ class Sweeper:
         self._addresses, self._bridge = addresses, bridge
 
     def sweep(self) -> list[str]:
-        """Remove it all; return a line for each thing removed."""
-        done = self._lost_containers()
-        ids = set(self._store.ids())
-        done += self._folders() + self._groups(ids) + self._leases(ids)
+        """Remove it all; return a line for each thing removed, or that had to be left."""
+        done = [line for container_id in self._store.ids() for line in self._container(container_id)]
+        try:
+            with self._store.making(alone=True, timeout_s=_PATIENCE_S):
+                done += self._belonging_to_nobody()
+        except Busy as error:
+            done.append(f"not all was looked through: {error.message}")
         if netlink.link_exists(self._bridge):
             tidy_bridge(self._store.run_dir, self._bridge)
             if not netlink.link_exists(self._bridge):
                 done.append(f"bridge {self._bridge}: nothing hangs on it")
         return done
 
-    def _lost_containers(self) -> list[str]:
+    def _container(self, container_id: str) -> list[str]:
         done = []
-        for container_id in self._store.ids():
-            with suppress(NotFound):
+        try:
+            with self._store.locked(container_id, timeout_s=_PATIENCE_S):
+                name = self._store.record(container_id).name
                 if clean_up_after(self._store, self._host, container_id):
-                    done.append(f"container {self._store.record(container_id).name}: its supervisor had died")
+                    done.append(f"container {name}: its supervisor had died")
+                Snapshots(self._store.folder(container_id), name).recover()
+                for path in self._store.drafts(container_id):
+                    _delete(path)
+                    done.append(f"{path.name} of container {name}: half made or half removed")
+        except NotFound:
+            pass
+        except Busy as error:
+            done.append(f"container {container_id}: {error.message}")
         return done
 
-    def _folders(self) -> list[str]:
+    def _belonging_to_nobody(self) -> list[str]:
         done = []
         for path in (*self._store.half_made(), *ImageStore(self._store.state_dir).half_made()):
-            with suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _YOUNG_S:
-                    shutil.rmtree(path, ignore_errors=True)
-                    done.append(f"folder {path.name}: half made or half removed")
+            _delete(path)
+            done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():
-            with suppress(FileNotFoundError):
-                if time.time() - path.lstat().st_mtime > _YOUNG_S:
-                    path.unlink()
-                    done.append(f"name {path.name}: belongs to no container")
-        return done
+            path.unlink(missing_ok=True)
+            done.append(f"name {path.name}: belongs to no container")
+        ids = set(self._store.ids())
+        return done + self._groups(ids) + self._leases(ids)
 
     def _groups(self, ids: set[str]) -> list[str]:
         done = []
@@ -112,3 +159,10 @@ class Sweeper:
                 self._addresses.release(address)
                 done.append(f"address {address}: belongs to no container")
         return done
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

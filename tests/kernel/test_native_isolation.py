@@ -48,7 +48,8 @@ def test_another_user_has_no_capabilities_but_the_bounding_set(run: Run, output_
 @pytest.mark.parametrize(
     "line",
     ["mount -t tmpfs none /mnt", "unshare -U true", "unshare -m true", "hostname other",
-     "chroot / mount -t proc x /mnt", "echo 1 > /proc/sys/kernel/panic", "echo b > /proc/sysrq-trigger", "touch /usr/x", "mkdir /sys/fs/cgroup/x",
+     "chroot / mount -t proc x /mnt", "echo 1 > /proc/sys/kernel/panic", "echo b > /proc/sysrq-trigger",
+     "touch /usr/x", "mkdir /sys/fs/cgroup/x",
      "ip link set eth0 down", "date -s 2000-01-01"],
 )  # fmt: skip
 def test_what_only_the_host_may_do_is_refused(guest: Guest, output_of: Output, line: str) -> None:

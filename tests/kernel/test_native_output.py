@@ -94,6 +94,7 @@ def test_a_container_with_a_terminal_has_the_size_asked_for_from_the_start(nativ
     spec = ContainerSpec("host", ("sh", "-c", "stty size; tty; read x; echo got $x"), terminal=True, size=(31, 97))
     guest = native.create(spec, R)
     native.start(guest.ref, R)
+    wait_until(lambda: "/dev/pts/0" in log_of(native, guest))  # the terminal echoes what comes before that
     session = native.attach(guest.ref)
     session.write(b"hello\n")
     native.wait(guest.ref, timeout_s=30)

@@ -1,0 +1,170 @@
+"""What clients ask of a container's supervisor, over its socket."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backends.errors import InnkeeperError
+from backends.kernel import linux
+from backends.model import GuestState
+from backends.native import protocol
+
+if TYPE_CHECKING:
+    from backends.native.supervisor import Supervisor
+
+_LONGEST_S = 10.0 * 365 * 86_400
+
+
+class Requests:
+    """The clients of one supervisor, and the answers they get."""
+
+    def __init__(self, owner: Supervisor) -> None:
+        self._owner = owner
+        self._waiting: list[socket.socket] = []
+        self._holder: socket.socket | None = None
+        """The client for as long as whose connection the container is frozen."""
+
+    def listen(self, path: Path) -> None:
+        """Take requests from now on. Raises OSError."""
+        self._listener = protocol.listen(path)
+        self._listener.setblocking(False)
+        self._owner.selector.register(self._listener, selectors.EVENT_READ, self._accept)
+
+    def tell_of_end(self, exit_code: int) -> None:
+        """Tell all who wait for the end."""
+        for client in self._waiting:
+            with suppress(protocol.Closed, OSError):
+                protocol.send(client, {"exit_code": exit_code})
+
+    def refuse(self, client: socket.socket, error: InnkeeperError) -> None:
+        """Answer a request with an error."""
+        with suppress(protocol.Closed, OSError):
+            protocol.send(client, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._listener.accept()
+        except OSError:  # it has gone already, or we are out of descriptors
+            return
+        if not protocol.peer_is_trusted(client):
+            client.close()
+            return
+        client.setblocking(False)
+        self._owner.selector.register(client, selectors.EVENT_READ, lambda: self._serve(client))
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            data, fds = protocol.receive_raw(client)
+        except BlockingIOError:
+            return
+        except (protocol.Closed, OSError):
+            self._drop(client)
+            return
+        try:
+            if data[:1] in (b"D", b"E"):
+                self._take_input(client, data)
+            else:
+                self._answer(client, protocol.decode(data), fds)
+        except ValueError:
+            self._drop(client)
+        except InnkeeperError as error:
+            self.refuse(client, error)
+        except (OSError, protocol.Closed) as error:
+            self.refuse(client, InnkeeperError(getattr(error, "strerror", "") or str(error)))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _take_input(self, client: socket.socket, data: bytes) -> None:
+        if self._owner.input is None:
+            return
+        if data[:1] == b"E":
+            self._owner.input.end()
+        else:
+            self._owner.input.feed(data[1:], client, lambda: self._serve(client))
+
+    def _answer(self, client: socket.socket, message: Mapping[str, Any], fds: list[int]) -> None:
+        answers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
+            "ping": lambda: {"pid": self._owner.init_pid},
+            "kill": lambda: self._signal(int(message["signal"])),
+            "stop": lambda: self._stop(client, int(message["signal"]), float(message["timeout_s"])),
+            "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
+            "resume": lambda: self._resume(),
+            "wait": lambda: self._waiting.append(client),
+            "attach": lambda: self._attach(),
+            "resize": lambda: self._resize(int(message["rows"]), int(message["columns"])),
+            "exec": lambda: self._owner.sessions.start(client, message, fds),
+        }
+        try:
+            answer = answers.get(str(message.get("op")), self._unknown)()
+        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+            raise InnkeeperError(f"malformed request: {error}") from error
+        if answer is not None:
+            protocol.send(client, {"ok": True, **answer})
+
+    def _unknown(self) -> None:
+        raise InnkeeperError("unknown request")
+
+    def _drop(self, client: socket.socket) -> None:
+        with suppress(KeyError, ValueError):
+            self._owner.selector.unregister(client)
+        if client in self._waiting:
+            self._waiting.remove(client)
+        if client is self._holder:
+            with suppress(InnkeeperError, OSError):
+                self._resume()
+        if self._owner.input is not None:
+            self._owner.input.forget(client)
+        self._owner.sessions.forget(client)
+        client.close()
+
+    def _signal(self, number: int) -> dict[str, Any]:
+        if self._owner.group.is_frozen() and number == signal.SIGKILL:
+            self._owner.group.kill()
+        elif self._owner.exit_code is None:
+            os.kill(self._owner.init_pid, number)
+        return {}
+
+    def _stop(self, client: socket.socket, number: int, timeout_s: float) -> None:
+        kill_at_s = time.monotonic() + min(max(0.0, timeout_s), _LONGEST_S)
+        if self._owner.exit_code is None:
+            if self._owner.group.is_frozen():
+                self._owner.group.thaw()
+            os.kill(self._owner.init_pid, number)
+            self._owner.kill_at_s = kill_at_s
+            self._owner.set_state(GuestState.STOPPING)
+        self._waiting.append(client)
+
+    def _pause(self, client: socket.socket, *, hold: bool) -> dict[str, Any]:
+        """Freeze it; with hold only until the client says resume or its connection ends, however it ends."""
+        self._owner.group.freeze()
+        self._holder = client if hold else None
+        self._owner.set_state(GuestState.PAUSED)
+        return {}
+
+    def _resume(self) -> dict[str, Any]:
+        self._holder = None
+        self._owner.group.thaw()
+        if self._owner.kill_at_s is None:
+            self._owner.set_state(GuestState.RUNNING)
+        return {}
+
+    def _attach(self) -> dict[str, Any]:
+        if self._owner.input is None:
+            raise InnkeeperError("its standard input is not open", hint="run it with -i")
+        return {"terminal": self._owner.input.is_terminal}
+
+    def _resize(self, rows: int, columns: int) -> dict[str, Any]:
+        if self._owner.terminal_fd is not None:
+            if not (0 <= rows < 65536 and 0 <= columns < 65536):
+                raise InnkeeperError(f"{rows} x {columns} is no size of a terminal")
+            linux.set_window_size(self._owner.terminal_fd, rows, columns)
+        return {}
