@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.kernel import linux
+from backends.kernel import linux, rooted
 from backends.kernel.mounts import KernelStep
 
 _BY_NUMBER = (
@@ -161,6 +161,28 @@ class SetRlimits(KernelStep):
                 # Without CAP_SYS_RESOURCE no limit can be raised: as near to what is asked as it goes.
                 highest = resource.getrlimit(number)[1]
                 resource.setrlimit(number, (min(soft, highest), highest))
+
+
+@dataclass(frozen=True, slots=True)
+class SetOomScore(KernelStep):
+    """Let no container be safer from the OOM killer than asked, whoever started it; it is never made more likely."""
+
+    score: int
+    kind = "oom_score_adj"
+
+    def describe(self) -> str:
+        return f"set oom_score_adj to at least {self.score}"
+
+    def by_hand(self) -> str:
+        return f"echo {self.score} > /proc/self/oom_score_adj"
+
+    def run(self) -> None:
+        fd = rooted.open_in_proc("self/oom_score_adj", os.O_RDWR)
+        try:
+            if int(os.read(fd, 16)) < self.score:
+                os.pwrite(fd, str(self.score).encode(), 0)
+        finally:
+            os.close(fd)
 
 
 _MAX_TABLE = 16 << 20

@@ -50,7 +50,7 @@ PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 SECCOMP_MODE_FILTER = 2
 
-RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 2, 4, 8, 16
+RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 CLOSE_RANGE_CLOEXEC = 4
 AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
 MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
@@ -148,6 +148,17 @@ def openat2(dir_fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> 
     """openat2(2); the caller closes the descriptor."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
     return _syscall(_OPENAT2, c_int(dir_fd), c_char_p(path.encode()), c_char_p(how), c_ulong(len(how)))
+
+
+PROC_SUPER_MAGIC = 0x9FA0
+"""What filesystem_type says of procfs."""
+
+
+def filesystem_type(fd: int) -> int:
+    """Return the magic number of the file system that fd is on (fstatfs(2))."""
+    found = (c_long * 32)()  # struct statfs has 120 bytes, f_type first
+    _check(_libc.fstatfs(c_int(fd), ctypes.byref(found)))
+    return int(found[0])
 
 
 def keyctl_join_session_keyring(name: str) -> None:

@@ -146,7 +146,17 @@ class MountInRoot(KernelStep):
                 linux.mount(self.source, target, "", flags & (linux.MS_BIND | linux.MS_REC))
             else:
                 linux.mount(self.source, target, self.fstype, flags, data)
+        if "rbind" in self.options:
+            self._detach_own_root()
         self._finish(flags, propagation)
+
+    def _detach_own_root(self) -> None:
+        """Take our own root out again from a bind of a folder above it: it shows /proc, not masked, a second time."""
+        inside = os.path.relpath(os.path.realpath(self.root), os.path.realpath(self.source))
+        if inside.startswith(".."):
+            return
+        with rooted.target(self.root, f"{self.destination}/{inside}") as copy:
+            linux.umount(copy, linux.MNT_DETACH)
 
     def _finish(self, flags: int, propagation: int) -> None:
         rest = flags & ~(linux.MS_BIND | linux.MS_REC)

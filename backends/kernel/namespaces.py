@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from backends.kernel import linux
+from backends.kernel import linux, rooted
 from backends.kernel.mounts import KernelStep
 
 FLAGS = {
@@ -94,8 +94,7 @@ class WriteSysctls(KernelStep):
 
     def run(self) -> None:
         for name, value in self.values:
-            path = "/proc/sys/" + name.replace(".", "/")
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            fd = rooted.open_in_proc("sys/" + name.replace(".", "/"), os.O_WRONLY)
             try:
                 os.write(fd, value.encode())
             finally:

@@ -6,6 +6,7 @@ openat2(2) RESOLVE_IN_ROOT and used through its descriptor, never by name (CVE-2
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -49,6 +50,21 @@ def make_directory(root: str, path: str, mode: int = 0o755) -> None:
                 os.mkdir(part, mode, dir_fd=parent_fd)
             finally:
                 os.close(parent_fd)
+
+
+def open_in_proc(path: str, flags: int) -> int:
+    """Open a path below /proc if that is procfs and nothing put in its place (CVE-2019-16884, CVE-2025-52881).
+
+    The caller closes the descriptor. Raises OSError, ENODEV if /proc is something else.
+    """
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if linux.filesystem_type(proc) != linux.PROC_SUPER_MAGIC:
+            raise OSError(errno.ENODEV, "what is mounted there is not procfs", "/proc")
+        # RESOLVE_NO_XDEV: neither is anything inside it.
+        return linux.openat2(proc, path, flags, linux.RESOLVE_BENEATH | linux.RESOLVE_NO_XDEV)
+    finally:
+        os.close(proc)
 
 
 def is_directory(fd: int) -> bool:

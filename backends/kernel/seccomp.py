@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -92,7 +93,26 @@ def _compile(frozen: Any) -> bytes:
             continue
         for call in rule["names"]:
             _add(pyseccomp, rules, action, call, rule.get("args", ()))
-    return _export(rules)
+    looks_at_families = any("socket" in dict(rule)["names"] and dict(rule).get("args") for rule in profile["syscalls"])
+    return (_no_socket_by_socketcall() if looks_at_families else b"") + _export(rules)
+
+
+def _no_socket_by_socketcall() -> bytes:
+    """Refuse i386's socketcall(SYS_SOCKET), ahead of a filter that looks at the family of sockets.
+
+    socketcall's arguments are in memory, where no filter sees them; libseccomp then allows it for every family
+    as soon as `socket` is allowed for one, and takes no rule against it (EEXIST).
+    """
+    if platform.machine() != "x86_64":
+        return b""
+    load, if_equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    code = (
+        (load, 0, 0, 4), (if_equal, 0, 5, 0x40000003),  # struct seccomp_data: arch is AUDIT_ARCH_I386
+        (load, 0, 0, 0), (if_equal, 0, 3, 102),  # nr is socketcall
+        (load, 0, 0, 16), (if_equal, 0, 1, 1),  # the low half of args[0] is SYS_SOCKET
+        (answer, 0, 0, 0x00050000 | errno.EPERM),  # SECCOMP_RET_ERRNO
+    )  # fmt: skip
+    return b"".join(struct.pack("<HBBI", *line) for line in code)
 
 
 def _add(library: Any, rules: Any, action: Any, call: str, conditions: Sequence[Any]) -> None:

@@ -85,6 +85,8 @@ def final_steps(config: Mapping[str, Any], account: credentials.Account) -> list
     process = config["process"]
     sets = {name: tuple(process.get("capabilities", {}).get(name, ())) for name in _SETS}
     steps: list[Step] = []
+    if process.get("oomScoreAdj") is not None:
+        steps.append(credentials.SetOomScore(process["oomScoreAdj"]))
     if process.get("rlimits"):
         limits = tuple((limit["type"], limit["soft"], limit["hard"]) for limit in process["rlimits"])
         steps.append(credentials.SetRlimits(limits))

@@ -89,9 +89,10 @@ def build(
             "terminal": asked.terminal,
             "user": {"uid": 0, "gid": 0},
             "args": args,
-            "env": _environment(asked, image),
+            "env": _environment(container_id, asked, image),
             "cwd": asked.cwd or image.cwd or "/",
             "capabilities": {name: list(DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")},
+            "oomScoreAdj": 0,
             "rlimits": [],
             "noNewPrivileges": True,
         },
@@ -173,6 +174,9 @@ def parse_volume(text: str) -> dict[str, Any]:
     destination, _, mode = rest.partition(":")
     if not source.startswith("/") or not destination.startswith("/") or mode not in ("", "ro", "rw"):
         raise UsageError(f"volume {text!r} is not HOST:GUEST or HOST:GUEST:ro", hint="both paths must be absolute")
+    place = os.path.normpath("/" + destination.lstrip("/"))
+    if place == "/" or f"{place}/".startswith("/proc/"):
+        raise UsageError(f"volume {text!r}: nothing can be put in the place of {destination}")
     if not os.path.exists(source):
         raise UsageError(f"volume {text!r}: there is no {source} on the host")
     return _bind(destination, source, mode or "rw", recursive=True)
@@ -183,8 +187,8 @@ def _bind(destination: str, source: str, mode: str = "rw", *, recursive: bool = 
     return {"destination": destination, "type": "bind", "source": source, "options": options}
 
 
-def _environment(asked: ContainerSpec, image: ImageConfig) -> list[str]:
-    entries = [DEFAULT_PATH, f"HOSTNAME={asked.hostname}" if asked.hostname else "", *image.env, *asked.env]
+def _environment(container_id: str, asked: ContainerSpec, image: ImageConfig) -> list[str]:
+    entries = [DEFAULT_PATH, f"HOSTNAME={asked.hostname or container_id}", *image.env, *asked.env]
     if asked.terminal:
         entries.insert(0, "TERM=xterm")
-    return list({entry.partition("=")[0]: entry for entry in entries if entry}.values())
+    return list({entry.partition("=")[0]: entry for entry in entries}.values())

@@ -121,7 +121,7 @@ def test_the_environment_is_the_images_and_the_users_only(run: Run, native: Nati
     guest = run("env", env=("COLOUR=blue",))
     native.wait(guest.ref, timeout_s=30)
     names = {line.partition("=")[0] for line in log_of(native, guest).splitlines()}
-    assert names == {"PATH", "HOME", "COLOUR"}
+    assert names == {"PATH", "HOME", "HOSTNAME", "COLOUR"}
 
 
 def test_signals_are_as_a_fresh_process_has_them(guest: Guest, output_of: Output) -> None:
@@ -180,3 +180,53 @@ def test_a_user_that_the_image_does_not_know_is_an_error(native: NativeBackend) 
     guest = native.create(ContainerSpec("host", ("true",), user="nobody-knows"), R)
     with pytest.raises(StartFailed, match="nobody-knows"):
         native.start(guest.ref, R)
+
+
+def test_a_volume_above_the_state_folder_does_not_show_the_containers_own_root_again(
+    run: Run, root: Path, native: NativeBackend, output_of: Output
+) -> None:
+    guest = run("sleep", "1000", volumes=(f"{root}:/all",))
+    assert "/all/" not in output_of(guest, "cut -d' ' -f5 /proc/self/mountinfo")
+    assert output_of(guest, f"ls /all/containers/{guest.ref.id}/rootfs") == ""
+    # What the host had mounted there is still shown, and this namespace only is without it.
+    assert (root / "containers" / guest.ref.id / "config.json").exists()
+
+
+@pytest.mark.parametrize("place", ["/", "/proc", "/proc/sys", "/x/../proc", "//proc/1"])
+def test_no_volume_takes_the_place_of_proc_or_the_root(run: Run, root: Path, place: str) -> None:
+    with pytest.raises(UsageError, match="in the place"):
+        run("true", volumes=(f"{root}:{place}",))
+
+
+def test_no_32_bit_call_gets_around_the_filter(native: NativeBackend, run: Run, root: Path) -> None:
+    """The same calls through int 0x80, and through x32's numbers, from machine code that a Python program maps."""
+    program = """
+import ctypes, mmap, platform
+if platform.machine() != "x86_64":
+    raise SystemExit("refused " * 6)
+page = mmap.mmap(-1, 4096, prot=7)
+# push rbx; mov eax, edi; mov ebx, esi; mov ecx, edx; int 0x80; cdqe; pop rbx; ret
+page.write(bytes.fromhex("53 89f8 89f3 89d1 cd80 4898 5b c3"))
+call = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_long)(
+    ctypes.addressof(ctypes.c_char.from_buffer(page)))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+low = libc.mmap(None, 4096, 3, 0x62, -1, 0)  # MAP_32BIT: a pointer that a 32-bit call can take
+ctypes.memmove(low, (ctypes.c_uint32 * 3)(40, 1, 0), 12)  # AF_VSOCK
+print(call(20, 0, 0) > 0, "getpid")
+for number, first, second in ((21, 0, 0), (310, 0x10000000, 0), (359, 40, 1), (359, 38, 5), (102, 1, low)):
+    answer = call(number, first, second)
+    print("refused" if answer in (-1, -38) else f"allowed: {answer}", number)
+print("refused" if libc.syscall(0x40000000 | 165, 0, 0, 0, 0, 0) == -1 else "allowed", "x32 mount")
+"""
+    guest = run("python3", "-c", program)
+    assert native.wait(guest.ref, timeout_s=60) == 0, log_of(native, guest)
+    assert log_of(native, guest).count("refused") == 6, log_of(native, guest)
+
+
+def test_programs_are_no_safer_from_the_oom_killer_than_others(
+    native: NativeBackend, run: Run, output_of: Output
+) -> None:
+    before = Path("/proc/self/oom_score_adj").read_text()
+    guest = run("sleep", "1000")
+    assert int(output_of(guest, "cat /proc/1/oom_score_adj")) == max(0, int(before))
