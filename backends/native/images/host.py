@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from backends.native.images.image import ImageConfig
+from backends.native.network import locked
+from backends.native.store import write_file
 
 NAME = "host"
 
@@ -40,9 +42,12 @@ def image(folder: Path) -> ImageConfig:
     skeleton = folder / "rootfs"
     stamp = folder / "stamp"
     wanted = _stamp()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        _build(folder, skeleton)
-        stamp.write_text(wanted)
+    if not _is_fresh(stamp, wanted):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(folder / "lock"):
+            if not _is_fresh(stamp, wanted):
+                _build(folder, skeleton)
+                write_file(stamp, wanted)
     return ImageConfig(
         name=NAME,
         id="host",
@@ -54,6 +59,10 @@ def image(folder: Path) -> ImageConfig:
     )
 
 
+def _is_fresh(stamp: Path, wanted: str) -> bool:
+    return stamp.exists() and stamp.read_text() == wanted
+
+
 def _stamp() -> str:
     """A text that changes when the copied parts of the host's /etc do."""
     found = [f"{name} {os.stat('/' + name).st_mtime_ns}" for name in _FROM_HOST if os.path.exists("/" + name)]
@@ -61,7 +70,6 @@ def _stamp() -> str:
 
 
 def _build(folder: Path, skeleton: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f"draft-{os.getpid()}-{time.monotonic_ns()}"
     draft.mkdir(mode=0o755)
     try:

@@ -1,17 +1,17 @@
 """Root file systems from tars and folders, unpacked so that nothing in them reaches outside.
 
-The unpacking child chroots into the empty target first: `..`, absolute paths, symlinks and hard links
-of a hostile archive can then only hurt the archive's own tree.
+The unpacking child (unpack.py) chroots into the empty target first: `..`, absolute paths, symlinks and hard
+links of a hostile archive can then only hurt the archive's own tree.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
-import tarfile
-import traceback
-from collections.abc import Iterator
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,8 +19,9 @@ from typing import BinaryIO
 from backends.errors import InnkeeperError, NotFound
 from backends.kernel import rooted
 from backends.kernel.mounts import KernelStep
+from backends.native.images import unpack
 
-_MAX_ENTRIES = 4_000_000
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,73 +66,27 @@ def _copy_folder(source: str, target: str) -> None:
 
 
 def _unpack_tar(stream: BinaryIO, target: str) -> None:
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reading)
-        _unpack_child(stream, target, writing)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
-        message = pipe.read().decode("utf-8", "replace")
-    os.waitpid(pid, 0)
+    # A fresh interpreter, not a fork: this process may have threads, and memory that is none of an archive's business.
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-S", unpack.__file__, target],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        env={},
+    )
+    with child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with suppress(BrokenPipeError), child.stdin:  # it ends early when it knows what is wrong
+                shutil.copyfileobj(stream, child.stdin, _BLOCK)
+        except BaseException:
+            child.kill()
+            raise
+        message = child.stdout.read().decode("utf-8", "replace")
     if message != "ok":
         raise InnkeeperError(f"cannot unpack the archive: {message or 'the unpacker died'}")
-
-
-def _unpack_child(stream: BinaryIO, target: str, writing: int) -> None:
-    message = ""
-    try:
-        # What tarfile imports on demand must be here before the chroot.
-        import bz2  # noqa: F401
-        import gzip  # noqa: F401
-        import lzma
-
-        "x".encode("idna")
-        os.chroot(target)
-        os.chdir("/")
-        os.umask(0)
-        _extract(stream)
-        message = "ok"
-    except (OSError, tarfile.TarError, EOFError, ValueError, lzma.LZMAError) as error:
-        message = str(error) or type(error).__name__
-    except BaseException as error:  # the end of a forked process: it reports and is gone
-        message = "".join(traceback.format_exception_only(error)).strip()
-    finally:
-        os.write(writing, message.encode("utf-8", "replace")[:4000])
-        os._exit(0)
-
-
-def _extract(stream: BinaryIO) -> None:
-    with tarfile.open(fileobj=stream, mode="r|*", errorlevel=1) as archive:
-        if hasattr(tarfile, "fully_trusted_filter"):
-            archive.extraction_filter = tarfile.fully_trusted_filter
-        folders = []
-        for member in _members(archive):
-            archive.extract(member, path="/", numeric_owner=True, set_attrs=not member.isdir())
-            _set_xattrs(member)
-            if member.isdir():
-                folders.append(member)
-        for member in reversed(folders):  # deepest last written first: times and read-only modes stay
-            path = "/" + member.name
-            archive.chown(member, path, numeric_owner=True)
-            archive.chmod(member, path)
-            archive.utime(member, path)
-
-
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for count, member in enumerate(archive):
-        if count >= _MAX_ENTRIES:
-            raise InnkeeperError(f"the archive has more than {_MAX_ENTRIES} entries")
-        member.name = os.path.normpath("/" + member.name).lstrip("/") or "."
-        yield member
-
-
-def _set_xattrs(member: tarfile.TarInfo) -> None:
-    prefix = "SCHILY.xattr."
-    for key, value in member.pax_headers.items():
-        if key.startswith((prefix + "user.", prefix + "security.capability")):
-            data = value.encode("utf-8", "surrogateescape")
-            os.setxattr("/" + member.name, key.removeprefix(prefix), data, follow_symlinks=False)
 
 
 def size_of(folder: Path) -> int:
