@@ -6,13 +6,19 @@ and what it forks.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from backends.kernel.mounts import KernelStep
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 @contextmanager
@@ -27,13 +33,6 @@ def _rtnetlink() -> Iterator[Any]:
             raise OSError(error.code, os.strerror(error.code)) from error
 
 
-def _index(route: Any, name: str) -> int:
-    found = route.link_lookup(ifname=name)
-    if not found:
-        raise OSError(19, f"no link {name}", name)
-    return int(found[0])
-
-
 def link_exists(name: str) -> bool:
     """Say whether this network namespace has a link of that name."""
     return os.path.isdir(f"/sys/class/net/{name}")
@@ -41,10 +40,13 @@ def link_exists(name: str) -> bool:
 
 def delete_link(name: str) -> None:
     """Delete a link; one that is gone already is no error."""
-    with _rtnetlink() as route:
-        found = route.link_lookup(ifname=name)
-        if found:
-            route.link("del", index=found[0])
+    try:
+        index = socket.if_nametoindex(name)
+        with _rtnetlink() as route:
+            route.link("del", index=index)
+    except OSError as error:
+        if error.errno != errno.ENODEV:
+            raise
 
 
 def links_of(bridge: str) -> list[str]:
@@ -85,7 +87,7 @@ class EnsureBridge(KernelStep):
         with _rtnetlink() as route:
             try:
                 route.link("add", ifname=self.name, kind="bridge", br_stp_state=0, br_forward_delay=0)
-                index = _index(route, self.name)
+                index = socket.if_nametoindex(self.name)
                 route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
                 route.link("set", index=index, state="up")
             except BaseException:
@@ -121,7 +123,9 @@ class MakeVeth(KernelStep):
         with _rtnetlink() as route:
             # The peer is made in the other namespace at once, under its final name: nothing to rename or move.
             peer = {"ifname": self.guest, "net_ns_pid": self.pid, "address": self.mac}
-            route.link("add", ifname=self.host, kind="veth", peer=peer, master=_index(route, self.bridge), state="up")
+            route.link(
+                "add", ifname=self.host, kind="veth", peer=peer, master=socket.if_nametoindex(self.bridge), state="up"
+            )
 
     def undo(self) -> None:
         delete_link(self.host)
@@ -140,8 +144,11 @@ class LoopbackUp(KernelStep):
         return "ip link set lo up"
 
     def run(self) -> None:
-        with _rtnetlink() as route:
-            route.link("set", index=1, state="up")
+        # The ioctl of netdevice(7): one flag is not worth the milliseconds of a netlink client.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            request = struct.pack("16sH14x", b"lo", 0)
+            flags = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, request), 16)[0]
+            fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +172,7 @@ class ConfigureLink(KernelStep):
 
     def run(self) -> None:
         with _rtnetlink() as route:
-            index = _index(route, self.name)
+            index = socket.if_nametoindex(self.name)
             route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
             route.link("set", index=index, state="up")
             route.route("add", dst="default", gateway=self.gateway)

@@ -5,7 +5,7 @@
     supervisor  cgroup made and limited
     stage       new namespaces, fork            (the stage ends; init is adopted by the supervisor)
     supervisor  init into the cgroup · bridge, veth into init's network namespace · "go"
-    init        mounts · (go) cgroup namespace · network · pivot_root · masks · host name · privileges · exec
+    init        mounts, lo · (go) cgroup namespace · network · pivot_root · masks · host name · privileges · exec
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def build(record: ContainerRecord, config: Mapping[str, Any], folder: Path, host
         supervisor=[*group.create_steps(), *group.limit_steps(limits_of(config)), _devices(config, group)],
         stage=[namespaces.Unshare(tuple(name for name in _STAGE_NAMESPACES if name in types))],
         supervisor_joined=[*group.enter_steps(pid), *(_veth(record, pid) if networked else ())],
-        init_alone=_file_system(record, config, folder, root),
+        init_alone=[
+            *_file_system(record, config, folder, root),
+            *([netlink.LoopbackUp()] if "network" in types else []),
+        ],
         init_joined=_joined(record, config, host, root, types),
         init_final=[],
     )
@@ -138,8 +141,6 @@ def _joined(
         steps.append(namespaces.Unshare(("cgroup",)))
     if any(entry["type"] == "cgroup" for entry in config["mounts"]):
         steps.append(MountCgroups(root, host.mode))
-    if "network" in types:
-        steps.append(netlink.LoopbackUp())
     if record.network == "bridge":
         assert record.address is not None
         assert record.gateway is not None
