@@ -98,9 +98,9 @@ class Launch:
         pid = os.fork()
         if pid == 0:
             try:
-                for fd in (owner.alive_fd, *ours):
-                    os.close(fd)
                 sync.close()
+                for fd in ours:
+                    os.close(fd)
                 init.stage(
                     made,
                     theirs,

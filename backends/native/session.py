@@ -72,7 +72,6 @@ class ExecSessions:
             if stage == 0:
                 try:
                     ours.close()
-                    os.close(self._owner.alive_fd)  # it says that the supervisor lives, not that we do
                     _stage(self._owner, message, fds, theirs)
                 finally:
                     os._exit(0)

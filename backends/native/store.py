@@ -188,7 +188,10 @@ class ContainerStore:
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(*(_CLEANING if cleaning else _BOTH)))
+                if cleaning:
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(*_CLEANING))  # the descriptor's: we may have threads
+                else:
+                    fcntl.fcntl(fd, fcntl.F_SETLK, _flock(*_BOTH))  # the process's: not inherited by what it forks
             except (BlockingIOError, PermissionError):
                 os.close(fd)
                 if time.monotonic() > deadline:
