@@ -28,7 +28,7 @@ class Bar(LineView, can_focus=False):
             self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        return self._draw(self._joined(), self.size.width, "", 0)
+        return self._painter.draw(self._joined(), self.size.width)
 
     def _joined(self) -> Line:
         width, right = self.size.width, self.right

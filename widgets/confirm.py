@@ -35,8 +35,9 @@ class Confirm(ModalScreen[bool]):
         Binding("n,enter,q", "decline", "no", show=False, id="confirm.no_too"),
     ]
 
-    def __init__(self, question: str, details: Sequence[Line] = (), *, word: str | None = None,
-                 verb: str = "Yes") -> None:
+    def __init__(
+        self, question: str, details: Sequence[Line] = (), *, word: str | None = None, verb: str = "Yes"
+    ) -> None:
         super().__init__()
         self.question = question
         self._details = list(details)
@@ -61,9 +62,15 @@ class Confirm(ModalScreen[bool]):
         if self._word is None:
             self.query_one(Bar).set(line(("y", "strong"), f" {self._verb}   ", ("n Esc", "strong"), " leave it"))
         else:
-            self.query_one(Bar).set(line(
-                f"type {self._word} and ", ("Enter", "strong"), f" to {self._verb}   ", ("Esc", "strong"), " leave it"
-            ))
+            self.query_one(Bar).set(
+                line(
+                    f"type {self._word} and ",
+                    ("Enter", "strong"),
+                    f" to {self._verb}   ",
+                    ("Esc", "strong"),
+                    " leave it",
+                )
+            )
             self.query_one(Input).focus()
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -48,8 +48,22 @@ class Glyphs:
 
 
 _ASCII = Glyphs(
-    is_ascii=True, ellipsis="~", replacement="?", cursor=">", mark="+", rule="-", upright="|", branch="|-",
-    last_branch="`-", dot=".", up="^", down="v", here="<", pending="&", warning="!", bar=" .:-=+*#",
+    is_ascii=True,
+    ellipsis="~",
+    replacement="?",
+    cursor=">",
+    mark="+",
+    rule="-",
+    upright="|",
+    branch="|-",
+    last_branch="`-",
+    dot=".",
+    up="^",
+    down="v",
+    here="<",
+    pending="&",
+    warning="!",
+    bar=" .:-=+*#",
 )
 
 GLYPHS = Glyphs()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backends.metrics import FIELDS, Rates
-from backends.model import Guest
+from backends.model import Guest, GuestState
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_column import STATE_ROLES
 from widgets.guest_row import GuestRow
@@ -44,10 +44,11 @@ def card_lines(row: GuestRow, changed: Sequence[tuple[str, str]] = ()) -> list[L
 def _identity(row: GuestRow) -> list[Line]:
     guest = row.guest
     state: list[Span] = [(GLYPHS.state(guest.state) + " " + guest.state.value, STATE_ROLES[guest.state])]
+    if row.stale_s is not None:
+        unknown = GLYPHS.state(GuestState.UNKNOWN)
+        state = [(f"{unknown} no answer, was {guest.state.value} {duration(row.stale_s)} ago", "warn")]
     if row.pending:
         state.append((f"  {GLYPHS.pending} {row.pending}", "accent"))
-    if row.stale_s is not None:
-        state.append((f"  no answer {int(row.stale_s)} s", "warn"))
     kind = f"{guest.kind.value} of {guest.ref.backend}"
     lines = [line((row.name, "title"), "  ", (kind, "dim")), _label("State", *state)]
     if guest.note:
@@ -87,44 +88,81 @@ def uses(row: GuestRow) -> list[Use]:
     rates, limits, guest = row.rates, row.guest.limits, row.guest
     cores = limits.cpus or guest.cpu_count
     held = rates.cpu_throttled_pct
-    found = [Use(
-        "cpus", "CPU", with_unit(rates.cpu_pct, "%"), f"{cores * 100:g} %" if cores else "",
-        None if rates.cpu_pct is None or not cores else rates.cpu_pct / (cores * 100),
-        f"held back in {percent(held)} % of periods" if limits.cpus and held and held >= 1 else "",
-    )]
+    found = [
+        Use(
+            "cpus",
+            "CPU",
+            with_unit(rates.cpu_pct, "%"),
+            f"{cores * 100:g} %" if cores else "",
+            None if rates.cpu_pct is None or not cores else rates.cpu_pct / (cores * 100),
+            f"held back in {percent(held)} % of periods" if limits.cpus and held and held >= 1 else "",
+        )
+    ]
     ceiling = rates.memory_limit_bytes or limits.memory_bytes
     ooms = rates.oom_kills or guest.oom_kills
-    found.append(Use(
-        "memory_bytes", "Memory", size(rates.memory_bytes), size(ceiling) if ceiling else "",
-        None if rates.memory_bytes is None or not ceiling else rates.memory_bytes / ceiling,
-        f"{ooms} killed: out of memory" if ooms else
-        ("at its limit" if rates.memory_pct is not None and rates.memory_pct >= 98 else ""),
-    ))
+    found.append(
+        Use(
+            "memory_bytes",
+            "Memory",
+            size(rates.memory_bytes),
+            size(ceiling) if ceiling else "",
+            None if rates.memory_bytes is None or not ceiling else rates.memory_bytes / ceiling,
+            f"{ooms} killed: out of memory"
+            if ooms
+            else ("at its limit" if rates.memory_pct is not None and rates.memory_pct >= 98 else ""),
+        )
+    )
     if limits.memory_high_bytes is not None:
         used = rates.memory_bytes
-        found.append(Use("memory_high_bytes", "Memory high", size(used), size(limits.memory_high_bytes),
-                         None if used is None else used / limits.memory_high_bytes,
-                         "reclaimed and slowed" if used is not None and used >= limits.memory_high_bytes else ""))
+        found.append(
+            Use(
+                "memory_high_bytes",
+                "Memory high",
+                size(used),
+                size(limits.memory_high_bytes),
+                None if used is None else used / limits.memory_high_bytes,
+                "reclaimed and slowed" if used is not None and used >= limits.memory_high_bytes else "",
+            )
+        )
     if rates.swap_bytes or limits.swap_bytes is not None:
         found.append(_plain("swap_bytes", "Swap", rates.swap_bytes, limits.swap_bytes, size))
     found.append(_plain("pids", "Tasks", rates.pids, limits.pids, count))
-    for title, name in (("Disk read", "io_read_bytes_per_s"), ("Disk write", "io_write_bytes_per_s"),
-                        ("Disk read ops", "io_read_ops_per_s"), ("Disk write ops", "io_write_ops_per_s"),
-                        ("Net receive", "net_rx_bytes_per_s"), ("Net send", "net_tx_bytes_per_s")):
+    for title, name in (
+        ("Disk read", "io_read_bytes_per_s"),
+        ("Disk write", "io_write_bytes_per_s"),
+        ("Disk read ops", "io_read_ops_per_s"),
+        ("Disk write ops", "io_write_ops_per_s"),
+        ("Net receive", "net_rx_bytes_per_s"),
+        ("Net send", "net_tx_bytes_per_s"),
+    ):
         value, limit = getattr(rates, name), getattr(limits, name)
         if value is None and limit is None:
             continue
         unit = FIELDS[name].unit
         share = None if value is None or not limit else value / limit
-        found.append(Use(name, title, with_unit(value, unit), with_unit(limit, unit) if limit else "", share,
-                         "at its limit" if share is not None and share >= 0.95 else ""))
+        found.append(
+            Use(
+                name,
+                title,
+                with_unit(value, unit),
+                with_unit(limit, unit) if limit else "",
+                share,
+                "at its limit" if share is not None and share >= 0.95 else "",
+            )
+        )
     return found
 
 
 def _plain(name: str, title: str, used: int | None, limit: int | None, say: Callable[[float | None], str]) -> Use:
     share = None if used is None or not limit else used / limit
-    return Use(name, title, say(used), say(limit) if limit is not None else "", share,
-               "at its limit" if share is not None and share >= 0.98 else "")
+    return Use(
+        name,
+        title,
+        say(used),
+        say(limit) if limit is not None else "",
+        share,
+        "at its limit" if share is not None and share >= 0.98 else "",
+    )
 
 
 def _other_limits(guest: Guest, changed: Sequence[tuple[str, str]]) -> list[Line]:
@@ -140,14 +178,16 @@ def _other_limits(guest: Guest, changed: Sequence[tuple[str, str]]) -> list[Line
 def _pressure(rates: Rates) -> list[Line]:
     """What it waits for: pressure, steal."""
     told: Mapping[str, float | None] = {
-        "waits for CPU": rates.cpu_pressure_pct, "for memory": rates.memory_pressure_pct,
-        "for disk": rates.io_pressure_pct, "for a host CPU": rates.cpu_delay_pct,
+        "CPU": rates.cpu_pressure_pct,
+        "memory": rates.memory_pressure_pct,
+        "disk": rates.io_pressure_pct,
+        "a host CPU": rates.cpu_delay_pct,
     }
     known = [f"{name} {percent(value)} %" for name, value in told.items() if value is not None]
     if not known:
-        return [_label("Pressure", ("not told by this kernel or backend", "dim"))]
+        return [_label("Waits for", ("not told by this kernel or backend", "dim"))]
     worst = max(value for value in told.values() if value is not None)
-    return [_label("Pressure", (", ".join(known), "warn" if worst >= 20 else ""))]
+    return [_label("Waits for", (", ".join(known), "warn" if worst >= 20 else ""))]
 
 
 def _label(title: str, *rest: Span) -> Line:

@@ -10,7 +10,7 @@ from backends.model import Guest, GuestKind, GuestState
 from widgets.braille import braille_rows
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_row import GuestRow
-from widgets.line import Line, Role, Span
+from widgets.line import Role, Span
 from widgets.text import clean, fit
 from widgets.units import duration, quantity
 
@@ -18,8 +18,14 @@ Cell = Callable[[GuestRow, int], tuple[Span, ...]]
 SortKey = Callable[[GuestRow], "float | str | None"]
 
 STATE_ROLES: dict[GuestState, Role] = {
-    GuestState.RUNNING: "good", GuestState.PAUSED: "accent", GuestState.STOPPING: "warn", GuestState.CREATING: "accent",
-    GuestState.CREATED: "dim", GuestState.STOPPED: "dim", GuestState.LOST: "bad", GuestState.UNKNOWN: "warn",
+    GuestState.RUNNING: "good",
+    GuestState.PAUSED: "accent",
+    GuestState.STOPPING: "warn",
+    GuestState.CREATING: "accent",
+    GuestState.CREATED: "dim",
+    GuestState.STOPPED: "dim",
+    GuestState.LOST: "bad",
+    GuestState.UNKNOWN: "warn",
 }
 KIND_WORDS = {GuestKind.CONTAINER: "ctr", GuestKind.VM: "vm"}
 WARN_THROTTLED_PCT = 10.0
@@ -55,10 +61,11 @@ class Column:
 
 def _state(row: GuestRow, width: int) -> tuple[Span, ...]:
     state = row.guest.state
+    if row.stale_s is not None:  # what it was is known, what it is is not: the note tells the old state
+        return ((GLYPHS.state(GuestState.UNKNOWN), "warn"), (fit(f" {duration(row.stale_s)} ago", width - 1), "dim"))
     if row.pending:
         return ((GLYPHS.pending, "accent"), (fit(" " + state.value, width - 1), ""))
-    role: Role = "dim" if row.stale_s is not None else STATE_ROLES[state]
-    return ((GLYPHS.state(state), role), (fit(" " + state.value, width - 1), ""))
+    return ((GLYPHS.state(state), STATE_ROLES[state]), (fit(" " + state.value, width - 1), ""))
 
 
 def _name(row: GuestRow, width: int) -> tuple[Span, ...]:
@@ -122,29 +129,99 @@ def _value(name: str) -> SortKey:
     return lambda row: getattr(row.rates, name)
 
 
-def _of_field(letter: str, name: str, title: str, width: int, priority: int, cell: Cell | None = None,
-              alarm: float | None = None) -> Column:
+def _of_field(
+    letter: str, name: str, title: str, width: int, priority: int, cell: Cell | None = None, alarm: float | None = None
+) -> Column:
     field = FIELDS[name]
-    return Column(name, letter, title, width, priority, cell or _figure(name, alarm), _value(name), moving=True,
-                  meaning=field.meaning)
+    return Column(
+        name,
+        letter,
+        title,
+        width,
+        priority,
+        cell or _figure(name, alarm),
+        _value(name),
+        moving=True,
+        meaning=field.meaning,
+    )
 
 
-_ORDER_OF_STATES = {state: index for index, state in enumerate((
-    GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING, GuestState.CREATING, GuestState.CREATED,
-    GuestState.LOST, GuestState.UNKNOWN, GuestState.STOPPED))}
+_ORDER_OF_STATES = {
+    state: index
+    for index, state in enumerate(
+        (
+            GuestState.RUNNING,
+            GuestState.PAUSED,
+            GuestState.STOPPING,
+            GuestState.CREATING,
+            GuestState.CREATED,
+            GuestState.LOST,
+            GuestState.UNKNOWN,
+            GuestState.STOPPED,
+        )
+    )
+}
 
 COLUMNS: tuple[Column, ...] = (
-    Column("state", "s", "STATE", 10, 0, _state, lambda row: _ORDER_OF_STATES[row.guest.state], right=False,
-           largest_first=False, meaning="What the guest is doing; the arrow means that an operation runs."),
-    Column("name", "n", "NAME", 14, 0, _name, lambda row: row.name.casefold(), right=False, largest_first=False,
-           meaning="Its name, with the backend where the name alone is not unique."),
-    Column("kind", "k", "KIND", 4, 6, _kind, lambda row: row.guest.kind.value, right=False, largest_first=False,
-           meaning="Container (ctr) or virtual machine (vm)."),
+    Column(
+        "state",
+        "s",
+        "STATE",
+        10,
+        0,
+        _state,
+        lambda row: _ORDER_OF_STATES[row.guest.state],
+        right=False,
+        largest_first=False,
+        meaning="Its state; an arrow: an operation runs; ?: last seen so long ago.",
+    ),
+    Column(
+        "name",
+        "n",
+        "NAME",
+        14,
+        0,
+        _name,
+        lambda row: row.name.casefold(),
+        right=False,
+        largest_first=False,
+        meaning="Its name, with the backend where the name alone is not unique.",
+    ),
+    Column(
+        "kind",
+        "k",
+        "KIND",
+        4,
+        6,
+        _kind,
+        lambda row: row.guest.kind.value,
+        right=False,
+        largest_first=False,
+        meaning="Container (ctr) or virtual machine (vm).",
+    ),
     _of_field("c", "cpu_pct", "CPU%", 5, 0),
-    Column("cpu_bar", "", "", 6, 5, _cpu_bar, lambda row: None, right=False,
-           meaning="CPU use as a share of its limit, or of one core."),
-    Column("cpu_history", "", "LAST 20", HISTORY_POINTS // 2, 9, _cpu_history, lambda row: None, right=False,
-           meaning="The last CPU uses as shares of the limit, or of one core; the newest at the right."),
+    Column(
+        "cpu_bar",
+        "",
+        "",
+        6,
+        5,
+        _cpu_bar,
+        lambda row: None,
+        right=False,
+        meaning="CPU use as a share of its limit, or of one core.",
+    ),
+    Column(
+        "cpu_history",
+        "",
+        "LAST 20",
+        HISTORY_POINTS // 2,
+        9,
+        _cpu_history,
+        lambda row: None,
+        right=False,
+        meaning="The last CPU uses as shares of the limit, or of one core; the newest at the right.",
+    ),
     _of_field("h", "cpu_throttled_pct", "THR%", 5, 2, alarm=WARN_THROTTLED_PCT),
     _of_field("m", "memory_bytes", "MEM", 5, 0),
     _of_field("p", "memory_pct", "/LIMIT", 6, 1, _memory_limit),
@@ -153,63 +230,18 @@ COLUMNS: tuple[Column, ...] = (
     _of_field("d", "net_rx_bytes_per_s", "RX/s", 5, 4),
     _of_field("u", "net_tx_bytes_per_s", "TX/s", 5, 4),
     _of_field("i", "pids", "PIDS", 5, 7),
-    Column("note", "a", "UP / NOTE", 12, 8, _note, lambda row: row.uptime_s, right=False,
-           meaning="Time since its start, or what is wrong with it."),
+    Column(
+        "note",
+        "a",
+        "UP / NOTE",
+        12,
+        8,
+        _note,
+        lambda row: row.uptime_s,
+        right=False,
+        meaning="Time since its start, or what is wrong with it.",
+    ),
 )
 BY_NAME = {column.name: column for column in COLUMNS}
 BY_LETTER = {column.letter: column for column in COLUMNS if column.letter}
 MOVING = tuple(column for column in COLUMNS if column.moving)
-
-GUTTER = 2
-"""Cells left of the first column: the cursor's sign and the mark."""
-
-NAME_MAX = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The columns shown in a terminal of some width, with their widths."""
-
-    columns: tuple[tuple[Column, int], ...]
-
-    def column_at(self, x: int) -> Column | None:
-        """The column drawn at a cell."""
-        at = GUTTER
-        for column, width in self.columns:
-            if at <= x < at + width + 1:
-                return column
-            at += width + 1
-        return None
-
-
-def lay_out(width: int, hidden: frozenset[str] = frozenset(), name_width: int = 14) -> Layout:
-    """Choose the columns that fit; name and note take what is left over."""
-    wanted = [column for column in COLUMNS if column.name not in hidden or column.priority == 0]
-
-    def used() -> int:
-        return GUTTER + sum(column.width + 1 for column in wanted) - 1
-
-    while used() > width and any(column.priority for column in wanted):
-        worst = max(column.priority for column in wanted)
-        wanted = [column for column in wanted if column.priority != worst]
-    widths = {column.name: column.width for column in wanted}
-    spare = width - used()
-    if spare < 0:
-        widths["name"] = max(6, widths["name"] + spare)
-    grow = min(max(0, spare), max(0, min(NAME_MAX, name_width) - widths["name"]))
-    widths["name"] += grow
-    if "note" in widths:
-        widths["note"] += max(0, spare - grow)
-    return Layout(tuple((column, widths[column.name]) for column in wanted))
-
-
-def heading(layout: Layout, sort: str, reverse: bool) -> Line:
-    """The heading line; a sign shows what it is sorted by."""
-    spans: list[Span] = [(" " * GUTTER, "head")]
-    for column, width in layout.columns:
-        title = column.title
-        if column.name == sort:
-            sign = GLYPHS.up if reverse == column.largest_first else GLYPHS.down
-            title = (title + sign) if len(title) < width else title[: width - 1] + sign
-        spans.append((fit(title, width, right=column.right) + " ", "head"))
-    return tuple(spans)

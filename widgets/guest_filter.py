@@ -24,12 +24,25 @@ from widgets.guest_row import GuestRow
 Test = Callable[[GuestRow], bool]
 
 FIGURES = {
-    "cpu": "cpu_pct", "thr": "cpu_throttled_pct", "throttled": "cpu_throttled_pct", "mem": "memory_bytes",
-    "memory": "memory_bytes", "limit": "memory_pct", "read": "io_read_bytes_per_s", "write": "io_write_bytes_per_s",
-    "rx": "net_rx_bytes_per_s", "tx": "net_tx_bytes_per_s", "pids": "pids", "oom": "oom_kills",
+    "cpu": "cpu_pct",
+    "thr": "cpu_throttled_pct",
+    "throttled": "cpu_throttled_pct",
+    "mem": "memory_bytes",
+    "memory": "memory_bytes",
+    "limit": "memory_pct",
+    "read": "io_read_bytes_per_s",
+    "write": "io_write_bytes_per_s",
+    "rx": "net_rx_bytes_per_s",
+    "tx": "net_tx_bytes_per_s",
+    "pids": "pids",
+    "oom": "oom_kills",
 }
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt, "=": operator.eq,
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
 }
 _FIGURE = re.compile(r"([a-z]+)(>=|<=|>|<|=)([0-9.]+)([kmgt]?)i?b?%?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}

@@ -83,6 +83,8 @@ class Order:
         value = self.smoother.value
         known = [row for row in named if value(column, row) is not None]
         unknown = [row for row in named if value(column, row) is None]
-        known.sort(key=lambda row: value(column, row) or 0 if column.moving else value(column, row),  # type: ignore[arg-type,return-value]
-                   reverse=column.largest_first != self.reverse)
+        known.sort(
+            key=lambda row: value(column, row) or 0 if column.moving else value(column, row),  # type: ignore[arg-type,return-value]
+            reverse=column.largest_first != self.reverse,
+        )
         return known + unknown

@@ -26,7 +26,7 @@ class GuestRow:
     """Title of the operation that runs on it now."""
 
     stale_s: float | None = None
-    """Seconds since its backend last answered; None while it answers in time."""
+    """Seconds since its backend last answered, coarse; None while it answers in time."""
 
     uptime_s: float | None = None
     cpu_shares: tuple[float | None, ...] = ()
@@ -40,7 +40,7 @@ class GuestRow:
     def note(self) -> str:
         """One short text that explains the state, most urgent first."""
         if self.stale_s is not None:
-            return f"no answer {int(self.stale_s)} s"
+            return f"no answer, was {self.guest.state.value}"
         if self.pending:
             return f"{self.pending} …"
         guest = self.guest

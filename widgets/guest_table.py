@@ -12,12 +12,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from backends.model import GuestRef
-from widgets.glyphs import GLYPHS
-from widgets.guest_column import Layout, heading, lay_out
 from widgets.guest_filter import GuestFilter, parse_filter
+from widgets.guest_lines import GuestLines, with_headings
 from widgets.guest_order import Order
 from widgets.guest_row import GuestRow
-from widgets.line import Line, Span
+from widgets.line import Line
 from widgets.line_view import LineView
 
 
@@ -82,9 +81,8 @@ class GuestTable(LineView):
         self.hidden_columns: frozenset[str] = frozenset()
         self.selected: GuestRef | None = None
         self._filter = parse_filter("")
-        self._layout = lay_out(80)
         self._last_mark: GuestRef | None = None
-        self._cache: dict[GuestRef, tuple[GuestRow, bool, bool, Line]] = {}
+        self._guest_lines = GuestLines()
 
     # ---- data in
 
@@ -120,7 +118,7 @@ class GuestTable(LineView):
 
     def shows(self, name: str) -> bool:
         """True if there is room for a column and it is wanted."""
-        return any(column.name == name for column, _ in self._layout.columns)
+        return any(column.name == name for column, _ in self._guest_lines.layout.columns)
 
     @property
     def current(self) -> GuestRow | None:
@@ -153,14 +151,18 @@ class GuestTable(LineView):
     def _rebuild(self, *, follow: bool = False) -> None:
         visible = [row for row in self.rows if self._is_shown(row)]
         ordered = self.order.arrange(visible, time.monotonic())
-        self.shown = _with_headings(ordered) if self.order.grouped else list(ordered)
+        self.shown = with_headings(ordered) if self.order.grouped else list(ordered)
         self._keep_cursor(follow)
         self._fit_layout(ordered)
         self._redraw()
 
     def _redraw(self) -> None:
-        lines = [self._line(row, index == self.cursor) for index, row in enumerate(self.shown)]
-        self.show(lines, head=heading(self._layout, self.order.sort, self.order.reverse))
+        lines = [self._line(row, index) for index, row in enumerate(self.shown)]
+        self.show(lines, head=self._guest_lines.heading(self.order))
+
+    def _line(self, row: GuestRow | str, index: int) -> Line:
+        marked = not isinstance(row, str) and row.ref in self.marks
+        return self._guest_lines.line(row, is_marked=marked, is_cursor=index == self.cursor)
 
     def _is_shown(self, row: GuestRow) -> bool:
         if self.hide_stopped and not row.guest.state.is_live and not row.pending:
@@ -207,7 +209,7 @@ class GuestTable(LineView):
             changed = [at for at in (old, self.cursor) if at < len(self.shown)]
             lines = list(self.lines)
             for at in changed:
-                lines[at] = self._line(self.shown[at], at == self.cursor)
+                lines[at] = self._line(self.shown[at], at)
             self.lines = lines
             self._tell_selected()
 
@@ -216,7 +218,7 @@ class GuestTable(LineView):
         self.scroll_into_view(self.cursor)
 
     def _relayout(self) -> None:
-        self._cache.clear()
+        self._guest_lines.forget()
         self._fit_layout([row for row in self.shown if isinstance(row, GuestRow)])
         self._redraw()
 
@@ -227,33 +229,7 @@ class GuestTable(LineView):
             return
         if len(self.shown) + 1 > self.size.height:
             width -= 1  # for the scroll bar that these lines need
-        layout: Layout = lay_out(width, self.hidden_columns, max(14, longest))
-        if layout != self._layout:
-            self._layout = layout
-            self._cache.clear()
-
-    # ---- lines
-
-    def _line(self, row: GuestRow | str, is_cursor: bool) -> Line:
-        if isinstance(row, str):
-            return ((f"  {row}", "title"),)
-        marked = row.ref in self.marks
-        cached = self._cache.get(row.ref)
-        if cached is not None and cached[0] == row and cached[1] == marked and cached[2] == is_cursor:
-            return cached[3]
-        made = self._make_line(row, marked, is_cursor)
-        self._cache[row.ref] = (row, marked, is_cursor, made)
-        return made
-
-    def _make_line(self, row: GuestRow, marked: bool, is_cursor: bool) -> Line:
-        gutter = (GLYPHS.cursor if is_cursor else " ") + (GLYPHS.mark if marked else " ")
-        spans: list[Span] = [(gutter, "accent" if marked else "")]
-        for column, width in self._layout.columns:
-            spans.extend(column.cell(row, width))
-            spans.append((" ", ""))
-        if row.stale_s is not None:
-            return _merge([(text, "dim") for text, _ in spans])
-        return _merge(spans)
+        self._guest_lines.fit(width, self.hidden_columns, max(14, longest))
 
     # ---- keys
 
@@ -271,7 +247,7 @@ class GuestTable(LineView):
         here = self.cursor
         start = refs.index(self._last_mark) if self._last_mark in refs and self._last_mark is not None else here
         low, high = sorted((start, here))
-        self.marks |= {ref for ref in refs[low:high + 1] if ref is not None}
+        self.marks |= {ref for ref in refs[low : high + 1] if ref is not None}
         self._last_mark = refs[here]
         self._marks_changed()
 
@@ -308,36 +284,8 @@ class GuestTable(LineView):
 
     async def _on_click(self, event: events.Click) -> None:
         if event.y == 0:
-            column = self._layout.column_at(event.x)
+            column = self._guest_lines.layout.column_at(event.x)
             if column is not None and column.letter:
                 self.set_sort(column.name)
             return
         await super()._on_click(event)
-
-
-def _with_headings(rows: Sequence[GuestRow]) -> list[GuestRow | str]:
-    shown: list[GuestRow | str] = []
-    groups: dict[str, list[GuestRow]] = {}
-    for row in rows:
-        groups.setdefault(row.group, []).append(row)
-    for title, members in groups.items():
-        live = sum(row.guest.state.is_live for row in members)
-        shown.append(f"{title} {GLYPHS.dot} {live} of {len(members)} live")
-        shown.extend(members)
-    return shown
-
-
-def _merge(spans: Iterable[Span]) -> Line:
-    """Join neighbours of one role: fewer segments to draw."""
-    out: list[Span] = []
-    text, role = "", None
-    for piece, of in spans:
-        if of == role or (piece.isspace() and role is not None):
-            text += piece
-        else:
-            if text and role is not None:
-                out.append((text, role))
-            text, role = piece, of
-    if text and role is not None:
-        out.append((text, role))
-    return tuple(out)

@@ -20,6 +20,7 @@ from widgets.units import quantity, with_unit
 AXIS = 8
 """Cells for the labels of the axis."""
 
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """One chart: up to two lines of figures and a limit."""
@@ -92,7 +93,7 @@ class HistoryChart(LineView, can_focus=False):
         each, out = height // rows, []
         cell_width = (width - (columns - 1)) // columns
         for start in range(0, len(shown), columns):
-            pictures = [self._chart(one, cell_width, each) for one in shown[start:start + columns]]
+            pictures = [self._chart(one, cell_width, each) for one in shown[start : start + columns]]
             for y in range(each):
                 line: list[Segment] = []
                 for index, picture in enumerate(pictures):
@@ -104,10 +105,14 @@ class HistoryChart(LineView, can_focus=False):
 
     def _chart(self, series: Series, width: int, height: int) -> list[list[Segment]]:
         plot_width, plot_height = max(1, width - AXIS), max(1, height - 1)
-        values = list(series.values[-2 * plot_width:])
+        values = list(series.values[-2 * plot_width :])
         known = [value for value in values if value is not None]
-        top = scale_top(max([series.floor, *known]), series.limit, is_hard=series.is_hard,
-                        base=1024 if series.unit.startswith("bytes") else 1000)
+        top = scale_top(
+            max([series.floor, *known]),
+            series.limit,
+            is_hard=series.is_hard,
+            base=1024 if series.unit.startswith("bytes") else 1000,
+        )
         limit_row = None
         if series.limit is not None and series.limit <= top:
             limit_row = plot_height - 1 - min(plot_height - 1, int(series.limit / top * plot_height * 0.9999))
@@ -134,15 +139,17 @@ class HistoryChart(LineView, can_focus=False):
         return [Segment(fit("".join(text for text, _ in spans), width), self.style_of("strong"))]
 
     def _plot_line(self, label: str, text: str, role: str, *, is_limit: bool) -> list[Segment]:
-        axis = Segment(fit(label, AXIS - 2, right=True) + " " + GLYPHS.upright,
-                       self.style_of("limit" if is_limit else "dim"))
+        axis = Segment(
+            fit(label, AXIS - 2, right=True) + " " + GLYPHS.upright, self.style_of("limit" if is_limit else "dim")
+        )
         if not is_limit:
             return [axis, Segment(text, self.style_of(role))]
         # The limit shows where there is no area; the area keeps its colour, so both can be seen.
         segments = [axis]
         for piece, is_blank in _split(text, BLANK):
-            segments.append(Segment(GLYPHS.rule * len(piece) if is_blank else piece,
-                                    self.style_of("limit" if is_blank else role)))
+            segments.append(
+                Segment(GLYPHS.rule * len(piece) if is_blank else piece, self.style_of("limit" if is_blank else role))
+            )
         return segments
 
 

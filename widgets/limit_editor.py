@@ -83,8 +83,10 @@ class LimitEditor(LineView):
     def show_rows(self, rows: Sequence[LimitRow]) -> None:
         """Show these limits."""
         self.rows = rows
-        self.show([_line(row) for row in rows], head=line((
-            f"  {'LIMIT':<16} {'SET':>11}   {'USED':>11} {'':<{METER}} ", "head")))
+        self.show(
+            [_line(row) for row in rows],
+            head=line((f"  {'LIMIT':<16} {'SET':>11}   {'USED':>11} {'':<{METER}} ", "head")),
+        )
 
     @property
     def current(self) -> LimitRow | None:
@@ -116,9 +118,11 @@ def _line(row: LimitRow) -> Line:
     role: Role = "" if row.value == "none" else "strong"
     full = row.share is not None and row.share >= 0.9
     spans: list[Span] = [
-        (f"  {fit(row.title, 16)} ", ""), (fit(row.value, 11, right=True), role),
+        (f"  {fit(row.title, 16)} ", ""),
+        (fit(row.value, 11, right=True), role),
         (f" {GLYPHS.pending} " if row.pending else "   ", "accent"),
-        (fit(row.used, 11, right=True) + " ", ""), (bar(row.share, METER), "warn" if full else "cpu"),
+        (fit(row.used, 11, right=True) + " ", ""),
+        (bar(row.share, METER), "warn" if full else "cpu"),
     ]
     if row.evidence:
         spans.append((f" {GLYPHS.warning} {row.evidence}", "warn"))

@@ -9,12 +9,40 @@ from rich.cells import cell_len
 from widgets.text import clean
 
 Role = Literal[
-    "", "dim", "strong", "head", "title", "good", "warn", "bad", "accent", "cpu", "memory", "io", "net", "limit", "hit",
+    "",
+    "dim",
+    "strong",
+    "head",
+    "title",
+    "good",
+    "warn",
+    "bad",
+    "accent",
+    "cpu",
+    "memory",
+    "io",
+    "net",
+    "limit",
+    "hit",
 ]
 """What a piece of text is; the style sheet gives each role its look. "" is plain."""
 
 ROLES: tuple[Role, ...] = (
-    "", "dim", "strong", "head", "title", "good", "warn", "bad", "accent", "cpu", "memory", "io", "net", "limit", "hit",
+    "",
+    "dim",
+    "strong",
+    "head",
+    "title",
+    "good",
+    "warn",
+    "bad",
+    "accent",
+    "cpu",
+    "memory",
+    "io",
+    "net",
+    "limit",
+    "hit",
 )
 
 Span = tuple[str, Role]
@@ -46,7 +74,7 @@ def slice_cells(spans: Line, start: int, width: int) -> Line:
         if left <= 0:
             break
         if text.isascii():
-            piece = text[skip:skip + left]
+            piece = text[skip : skip + left]
             skip = max(0, skip - len(text))
             left -= len(piece)
         else:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
@@ -15,7 +14,8 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from widgets.line import EMPTY, ROLES, Line, slice_cells, width_of
+from widgets.line import EMPTY, ROLES, Line
+from widgets.line_painter import LinePainter
 
 
 class LineView(ScrollView, can_focus=True):
@@ -26,7 +26,8 @@ class LineView(ScrollView, can_focus=True):
 
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"line-view--{role or 'plain'}" for role in ROLES} | {
-        "line-view--cursor", "line-view--cursor-blurred",
+        "line-view--cursor",
+        "line-view--cursor-blurred",
     }
     DEFAULT_CSS = """
     LineView {
@@ -59,6 +60,9 @@ class LineView(ScrollView, can_focus=True):
         Binding("ctrl+u", "page(-0.5)", "half a page up", show=False, id="move.half_up"),
         Binding("ctrl+d", "page(0.5)", "half a page down", show=False, id="move.half_down"),
     ]
+
+    HINTS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Its most useful keys and what they do, for the line of keys."""
 
     has_cursor = False
     has_bar = True
@@ -101,8 +105,7 @@ class LineView(ScrollView, can_focus=True):
         self.version = 0
         """Raised by a subclass whose `decorate` changed its mind."""
 
-        self._styles_of: dict[str, Style] = {}
-        self._strips: dict[int, tuple[Line, int, Strip]] = {}
+        self._painter = LinePainter(lambda role: self.get_component_rich_style(f"line-view--{role or 'plain'}"))
 
     # ---- data in
 
@@ -119,7 +122,8 @@ class LineView(ScrollView, can_focus=True):
             return
         top, room = self.scroll_offset.y, self.rows_visible
         changed = [
-            index for index in range(top, min(top + room, max(len(old), len(lines))))
+            index
+            for index in range(top, min(top + room, max(len(old), len(lines))))
             if (old[index] if index < len(old) else None) != (lines[index] if index < len(lines) else None)
         ]
         self.refresh_rows(changed)
@@ -129,7 +133,7 @@ class LineView(ScrollView, can_focus=True):
         old = list(self.lines) if not isinstance(self.lines, list) else self.lines
         if drop:
             del old[:drop]
-            self._strips.clear()
+            self._painter.forget_strips()
         first = len(old)
         old.extend(lines)
         self.lines = old
@@ -238,13 +242,11 @@ class LineView(ScrollView, can_focus=True):
             self.refresh()
         # ScrollView scrolls over virtual_size: the heading takes a row of the view, so it counts as a line.
         self.virtual_size = Size(0, len(self.lines) + (self.head is not None))
-        if self._strips and len(self._strips) > 4 * max(64, self.size.height):
-            self._strips.clear()
+        self._painter.trim(4 * max(64, self.size.height))
 
     def notify_style_update(self) -> None:
         """Forget the looks: the theme changed."""
-        self._styles_of.clear()
-        self._strips.clear()
+        self._painter.forget()
         super().notify_style_update()
 
     def on_focus(self) -> None:
@@ -257,10 +259,7 @@ class LineView(ScrollView, can_focus=True):
 
     def style_of(self, role: str) -> Style:
         """The look of a role."""
-        found = self._styles_of.get(role)
-        if found is None:
-            found = self._styles_of[role] = self.get_component_rich_style(f"line-view--{role or 'plain'}")
-        return found
+        return self._painter.style_of(role)
 
     def render_line(self, y: int) -> Strip:
         if self.head is not None:
@@ -276,27 +275,9 @@ class LineView(ScrollView, can_focus=True):
         return self._strip(-2, ((" " + text, "dim"),) if text else EMPTY, "")
 
     def _strip(self, index: int, spans: Line, cursor_role: str) -> Strip:
-        width = self.line_width
-        state = hash((width, cursor_role, self.shift, self.version))
-        cached = self._strips.get(index)
-        if cached is not None and cached[0] is spans and cached[1] == state:
-            return cached[2]
-        strip = self._draw(spans, width, cursor_role, 0 if index < 0 else self.shift)
-        self._strips[index] = (spans, state, strip)
-        return strip
+        shift = 0 if index < 0 else self.shift
+        return self._painter.strip(index, spans, self.line_width, cursor_role, shift, self.version, self.decorate)
 
     def decorate(self, spans: Line) -> Line:
         """Change a line just before it is drawn; a subclass marks hits of a search."""
         return spans
-
-    def _draw(self, spans: Line, width: int, cursor_role: str, shift: int) -> Strip:
-        spans = self.decorate(spans)
-        used = width_of(spans)
-        if used > width or shift:
-            spans = slice_cells(spans, shift, width)
-            used = width_of(spans)
-        look = self.style_of(cursor_role) if cursor_role else None
-        segments = [Segment(text, look or self.style_of(role)) for text, role in spans if text]
-        if used < width:
-            segments.append(Segment(" " * (width - used), look or self.style_of("")))
-        return Strip(segments, width)

@@ -38,6 +38,7 @@ class Printed:
 class LogView(LineView):
     """Shows log lines; while it follows, the newest stay in view."""
 
+    HINTS = (("f", "follow"), ("t", "times"), ("w", "wrap"), ("/", "search"), ("^S", "save"))
     empty_text = "nothing printed yet"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "follow the newest", show=False, id="log.follow"),
@@ -136,8 +137,9 @@ class LogView(LineView):
         role: Role = "bad" if one.stream == "stderr" else ""
         spans: list[Span] = []
         if self.shows_times:
-            spans.append((time.strftime("%H:%M:%S", time.localtime(one.time_s)) + f".{int(one.time_s % 1 * 1000):03d} ",
-                          "dim"))
+            spans.append(
+                (time.strftime("%H:%M:%S", time.localtime(one.time_s)) + f".{int(one.time_s % 1 * 1000):03d} ", "dim")
+            )
         if role:
             spans.append(("! ", "bad"))  # not by colour alone
         spans.append((one.text, ""))
@@ -146,7 +148,7 @@ class LogView(LineView):
 
     def _rebuild(self) -> None:
         self._starts = []
-        self._strips.clear()
+        self._painter.forget_strips()
         self.show([])
         self.append(self._display(self.printed, 0))
         self.refresh()
@@ -159,7 +161,7 @@ class LogView(LineView):
             at = 0
             for match in self.pattern.finditer(text):
                 if match.end() > match.start():
-                    out += [(text[at:match.start()], role), (match[0], "hit")]
+                    out += [(text[at : match.start()], role), (match[0], "hit")]
                     at = match.end()
             out.append((text[at:], role))
         return tuple(out)
@@ -252,5 +254,5 @@ def _shown(part: bytes) -> str:
     """One line made harmless; what a terminal would show of overwritten lines is the last piece."""
     part = part.removesuffix(b"\r")
     if b"\r" in part:
-        part = part[part.rindex(b"\r") + 1:]
+        part = part[part.rindex(b"\r") + 1 :]
     return clean_bytes(part[:MAX_LINE])

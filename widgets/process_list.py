@@ -23,7 +23,9 @@ def process_lines(processes: Sequence[GuestProcess]) -> list[Line]:
     return [
         line(
             f" {process.pid:>8} {process.guest_pid if process.guest_pid is not None else UNKNOWN:>8} ",
-            fit(clean(process.user), 10), " ", (clean(process.state)[:1] or "?", _STATE_ROLES.get(process.state, "")),
+            fit(clean(process.user), 10),
+            " ",
+            (clean(process.state)[:1] or "?", _STATE_ROLES.get(process.state, "")),
             f" {_time(process.cpu_time_s):>9} {size(process.rss_bytes):>6} {process.threads:>4} ",
             (process.command, "strong"),
         )

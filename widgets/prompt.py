@@ -30,8 +30,15 @@ class Prompt(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "back", "back", show=False, id="prompt.back")]
 
-    def __init__(self, label: str, value: str = "", *, hint: str = "", check: Check | None = None,
-                 on_change: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        label: str,
+        value: str = "",
+        *,
+        hint: str = "",
+        check: Check | None = None,
+        on_change: Callable[[str], object] | None = None,
+    ) -> None:
         super().__init__()
         self._label, self._value, self._hint = label, value, hint
         self._check, self._on_change = check, on_change

@@ -21,6 +21,7 @@ from widgets.units import size
 class SnapshotTree(LineView):
     """Shows the tree; tells which snapshot is to be restored or removed, and when a new one is wanted."""
 
+    HINTS = (("Enter", "restore"), ("n", "new"), ("D", "remove it"))
     has_cursor = True
     empty_text = "no snapshots; n makes one"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -27,7 +27,8 @@ def step_lines(records: Sequence[StepRecord], width: int, *, by_hand: bool = Tru
 def _step(record: StepRecord, width: int, by_hand: bool) -> list[Line]:
     failed = bool(record.error)
     lead = line(
-        (f" {_clock(record.time_s)} ", "dim"), (fit(clean(record.process), 10) + " ", "accent"),
+        (f" {_clock(record.time_s)} ", "dim"),
+        (fit(clean(record.process), 10) + " ", "accent"),
         (fit(took(record.duration_s), 8, right=True) + " ", "dim"),
         (clean(record.text), "bad" if failed else "strong"),
     )
@@ -52,12 +53,14 @@ def _clock(time_s: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(time_s)) + f".{int(time_s % 1 * 1000):03d}"
 
 
-def operation_line(started_s: float, title: str, state: str, seconds: float | None, detail: str, *,
-                   failed: bool) -> Line:
+def operation_line(
+    started_s: float, title: str, state: str, seconds: float | None, detail: str, *, failed: bool
+) -> Line:
     """One operation of this session."""
     return line(
         (f" {_clock(started_s)[:8]} ", "dim"),
         (fit(state, 8) + " ", "bad" if failed else "good" if state == "done" else "accent"),
         (fit(took(seconds) if seconds is not None else "", 8, right=True) + " ", "dim"),
-        (clean(title), "strong"), (f"  {clean(detail)}" if detail else "", "bad" if failed else "dim"),
+        (clean(title), "strong"),
+        (f"  {clean(detail)}" if detail else "", "bad" if failed else "dim"),
     )

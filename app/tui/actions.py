@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual.binding import Binding
 
 from app.core.commands import COMMANDS, Command
 from app.tui.asker import Answer
-from backends.base import Backend, Consoling, Executing
+from app.tui.verdicts import OPENERS, Verdict, judge, title_of
 from backends.errors import InnkeeperError
 from backends.events import OperationEnded
-from backends.model import GuestRef, GuestState
-from widgets.bar import Bar
+from backends.model import GuestRef
 from widgets.glyphs import GLYPHS
 from widgets.guest_row import GuestRow
-from widgets.line import Line, Span, line, width_of
+from widgets.line import Line, line
 from widgets.text import clean
 
 if TYPE_CHECKING:
     from app.tui.screens.base import BaseScreen
-
-OPENERS: dict[str, tuple[str, str, type[object], str]] = {
-    "shell": ("e", "shell", Executing, "exec"),
-    "console": ("c", "console", Consoling, "console"),
-}
-"""What opens a terminal in a guest: name → key, title, capability, family for Backend.why_not."""
-
-_SHORT = ("guest.start", "guest.stop", "guest.restart", "guest.pause", "guest.resume", "guest.kill", "guest.remove",
-          "guest.limit", "snapshot.create")
-"""Order of the keys in the bottom line."""
 
 
 def _bindings() -> list[Binding]:
@@ -41,9 +29,13 @@ def _bindings() -> list[Binding]:
         if command.key:
             by_key.setdefault(command.key, []).append(command)
     made = [
-        Binding(key, f"act('{' '.join(command.name for command in commands)}')",
-                " or ".join(command.title.lower() for command in commands), show=False,
-                id=commands[0].name)
+        Binding(
+            key,
+            f"act('{' '.join(command.name for command in commands)}')",
+            " or ".join(command.title.lower() for command in commands),
+            show=False,
+            id=commands[0].name,
+        )
         for key, commands in by_key.items()
     ]
     made += [
@@ -57,21 +49,11 @@ def _bindings() -> list[Binding]:
 COMMAND_BINDINGS = _bindings()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Which command applies to a guest, or why none does."""
-
-    row: GuestRow
-    command: str | None
-    why: str = ""
-
-
 class Actions:
     """Runs commands for one screen. Nothing here waits for a backend."""
 
     def __init__(self, screen: BaseScreen) -> None:
         self._screen = screen
-        self._applicable: dict[tuple[GuestRef, GuestState], frozenset[str]] = {}
 
     # ---- doing
 
@@ -81,48 +63,14 @@ class Actions:
         if not rows:
             self._screen.say("no guest is chosen")
             return
-        self._judge(names, rows, lambda verdicts: self._judged(names, verdicts))
-
-    def _judge(self, names: Sequence[str], rows: Sequence[GuestRow], reply: Callable[[list[Verdict]], object]) -> None:
-        """Ask each guest's backend which of the commands applies; backends that are not up answer for themselves."""
-        verdicts: list[Verdict] = []
-        groups: dict[str, list[GuestRow]] = {}
-        for row in rows:
-            groups.setdefault(row.ref.backend, []).append(row)
-        waiting = set(groups)
-
-        def collect(name: str, found: list[Verdict]) -> None:
-            verdicts.extend(found)
-            waiting.discard(name)
-            if not waiting:
-                reply(verdicts)
-
-        for name, members in groups.items():
-            backend = self._screen.roster.backend(members[0].ref)
-            if backend is None:
-                collect(name, [Verdict(row, None, f"{name} does not answer") for row in members])
-                continue
-            self._ask_verdicts(backend, names, members, collect)
-
-    def _ask_verdicts(self, backend: Backend, names: Sequence[str], rows: list[GuestRow],
-                      collect: Callable[[str, list[Verdict]], None]) -> None:
-        def question() -> list[Verdict]:
-            return [_verdict(backend, names, row) for row in rows]
-
-        def reply(answer: Answer[list[Verdict]]) -> None:
-            if answer.error is not None:
-                collect(backend.name, [Verdict(row, None, answer.error.message) for row in rows])
-            else:
-                collect(backend.name, answer.value)
-
-        self._screen.innkeeper.asker.ask(f"why {backend.name}", f"act {' '.join(names)}", question, reply)
+        judge(self._screen, names, rows, lambda verdicts: self._judged(names, verdicts))
 
     def _judged(self, names: Sequence[str], verdicts: list[Verdict]) -> None:
         fit = [verdict for verdict in verdicts if verdict.command is not None]
         if not fit:
             first = verdicts[0]
             more = f" (and {len(verdicts) - 1} more)" if len(verdicts) > 1 else ""
-            self._screen.say(f"{_title(names[0])}: not {first.row.name}{more}: {first.why}", "warn")
+            self._screen.say(f"{title_of(names[0])}: not {first.row.name}{more}: {first.why}", "warn")
             return
         skipped = len(verdicts) - len(fit)
         if skipped:
@@ -151,7 +99,7 @@ class Actions:
         try:
             self._screen.station.submit(command, ref, **arguments)
         except InnkeeperError as error:
-            self._screen.say(f"{_title(command)}: {error.message}", "bad")
+            self._screen.say(f"{title_of(command)}: {error.message}", "bad")
 
     def _confirm(self, name: str, fit: list[Verdict]) -> None:
         from widgets.confirm import Confirm
@@ -166,8 +114,8 @@ class Actions:
         word = None
         if name == "guest.remove" and live:
             word = rows[0].name if len(rows) == 1 else str(len(rows))
-            details.append(line((f"{GLYPHS.warning} {len(live)} of them run" if len(rows) > 1
-                                 else f"{GLYPHS.warning} it is {live[0].guest.state.value}", "warn")))
+            told = f"{len(live)} of them run" if len(rows) > 1 else f"it is {live[0].guest.state.value}"
+            details.append(line((f"{GLYPHS.warning} {told}", "warn")))
         self._screen.app.push_screen(
             Confirm(f"{command.title} {who}?", details, word=word, verb=command.title.lower()),
             lambda agreed: self._submit(fit) if agreed else None,
@@ -184,7 +132,7 @@ class Actions:
         details = [line((command.help, "dim"))]
         if verb == "restore" and row.guest.state.is_live:
             details.append(line((f"{GLYPHS.warning} {row.name} is {row.guest.state.value}", "warn")))
-        question = f"{command.title}: {clean(name)} of {row.name}?"
+        what = f"Take {row.name} back to" if verb == "restore" else f"Remove from {row.name} the snapshot"
 
         def submit(agreed: bool | None) -> None:
             if agreed:
@@ -194,9 +142,11 @@ class Actions:
             if verdicts[0].command is None:
                 self._screen.say(f"{command.title}: {verdicts[0].why}", "warn")
             else:
-                self._screen.app.push_screen(Confirm(question, details, verb=command.title.lower()), submit)
+                self._screen.app.push_screen(
+                    Confirm(f"{what} {clean(name)}?", details, verb=command.title.lower()), submit
+                )
 
-        self._judge([command.name], [row], judged)
+        judge(self._screen, [command.name], [row], judged)
 
     def _ask_name(self, name: str, fit: list[Verdict]) -> None:
         from widgets.prompt import Prompt
@@ -211,7 +161,8 @@ class Actions:
                 self._submit(fit if snapshot else fit[:1], name=text.strip())
 
         self._screen.app.push_screen(
-            Prompt(label, value, check=lambda text: "" if text.strip() else "a name is needed"), done)
+            Prompt(label, value, check=lambda text: "" if text.strip() else "a name is needed"), done
+        )
 
     def _open_terminal(self, name: str, row: GuestRow) -> None:
         from app.tui.passthrough import open_console, open_shell
@@ -237,85 +188,9 @@ class Actions:
     def tell_ended(self, event: OperationEnded) -> None:
         """Say in one line how an operation ended."""
         operation = next((each for each in self._screen.station.operations() if each.id == event.operation_id), None)
-        title = clean(operation.title) if operation is not None else _title(event.command)
+        title = clean(operation.title) if operation is not None else title_of(event.command)
         if event.error is not None:
             hint = f" ({event.error.hint})" if event.error.hint else ""
             self._screen.say(f"{title}: {event.error.message}{hint}", "bad")
         elif operation is not None and operation.ended_s is not None:
             self._screen.say(f"{title}: done in {operation.ended_s - operation.started_s:.1f} s", "good")
-
-    def show_keys(self, bar: Bar) -> None:
-        """Show the keys of what applies to the chosen guest; asked once for each guest and state."""
-        rows = self._screen.chosen_rows()
-        row = rows[0] if rows else None
-        spans: list[Span] = []
-        if row is not None:
-            known = self._applicable.get((row.ref, row.guest.state))
-            if known is None:
-                self._ask_keys(row)
-                known = frozenset()
-            for name in _SHORT:
-                if name in known:
-                    spans += _key(_first_key(COMMANDS[name].key), COMMANDS[name].title.lower())
-            for name, (key, title, _, _) in OPENERS.items():
-                if name in known:
-                    spans += _key(key, title)
-            spans += [*_key("l", "logs"), *_key("Enter", "details")]
-        spans += [*_key("/", "filter"), *_key("o", "sort")]
-        always = [*_key("?", "help"), *_key("q", "quit")]
-        while spans and width_of(tuple(spans)) + width_of(tuple(always)) > bar.size.width:
-            del spans[-2:]
-        bar.set(tuple(spans), tuple(always))
-
-    def _ask_keys(self, row: GuestRow) -> None:
-        backend = self._screen.roster.backend(row.ref)
-        if backend is None:
-            return
-        key = (row.ref, row.guest.state)
-
-        def question() -> frozenset[str]:
-            names = [*_SHORT, *OPENERS]
-            return frozenset(name for name in names if _verdict(backend, [name], row).command is not None)
-
-        def reply(answer: Answer[frozenset[str]]) -> None:
-            if answer.error is None:
-                if len(self._applicable) > 2000:
-                    self._applicable.clear()
-                self._applicable[key] = answer.value
-                self._screen.show_keys()
-
-        self._screen.innkeeper.asker.ask(f"why {backend.name}", "keys", question, reply)
-
-
-def _verdict(backend: Backend, names: Sequence[str], row: GuestRow) -> Verdict:
-    whys: list[str] = []
-    for name in names:
-        why = _why_not(backend, name, row)
-        if why is None:
-            return Verdict(row, name)
-        whys.append(why)
-    return Verdict(row, None, clean("; ".join(dict.fromkeys(whys))))
-
-
-def _why_not(backend: Backend, name: str, row: GuestRow) -> str | None:
-    if name not in OPENERS:
-        return COMMANDS[name].why_not(backend, row.guest)
-    _, title, capability, family = OPENERS[name]
-    if not isinstance(backend, capability):
-        return f"{backend.title} has no {title}"
-    if not row.guest.state.is_live:
-        return f"it is {row.guest.state.value}"
-    return backend.why_not(family, row.guest)
-
-
-def _title(name: str) -> str:
-    return COMMANDS[name].title if name in COMMANDS else OPENERS[name][1] if name in OPENERS else name
-
-
-def _first_key(keys: str) -> str:
-    key = keys.partition(",")[0]
-    return f"^{key[5:].upper()}" if key.startswith("ctrl+") else key
-
-
-def _key(key: str, title: str) -> list[Span]:
-    return [(f" {key}", "head"), (f" {title} ", "")]

@@ -32,8 +32,13 @@ class Bridge:
     The listener runs on core threads and only takes a short lock, so a slow screen never slows the core.
     """
 
-    def __init__(self, station: Workstation, loop: asyncio.AbstractEventLoop, deliver: Callable[[Batch], object],
-                 host: HostReader) -> None:
+    def __init__(
+        self,
+        station: Workstation,
+        loop: asyncio.AbstractEventLoop,
+        deliver: Callable[[Batch], object],
+        host: HostReader,
+    ) -> None:
         self._loop, self._deliver, self._host = loop, deliver, host
         self._lock = threading.Lock()
         self._batch = Batch()

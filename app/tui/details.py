@@ -18,7 +18,7 @@ from backends.errors import InnkeeperError
 from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
-from widgets.line import Span, line
+from widgets.line import Line, Span, line, width_of
 from widgets.line_view import LineView
 
 if TYPE_CHECKING:
@@ -136,28 +136,38 @@ class Details(Vertical):
             self.page.show(row)
 
     def _show_tabs(self) -> None:
-        spans: list[Span] = []
-        for number, (name, page) in enumerate(PAGES.items(), 1):
-            spans += [(f" {number}", "dim"), (f" {page.title} ", "hit" if name == self.tab else "")]
         if not self.is_mounted or not self.is_attached:
             return
         row = self.row
-        name_of = f" {row.name} " if row is not None else ""
+        name = line((f" {row.name} " if row is not None else "", "strong"))
         bar = self.query_one("#tabs", Bar)
-        if bar.size.width and sum(len(text) for text, _ in spans) + len(name_of) > bar.size.width:
-            spans = []
-            for number, (name, page) in enumerate(PAGES.items(), 1):
-                here = name == self.tab
-                spans.append((f" {page.title} " if here else f" {number} ", "hit" if here else ""))
-        bar.set(tuple(spans), line((name_of, "strong")))
+        # The narrower the terminal, the less is told of the pages that are not in view.
+        for length in (20, 4, 0):
+            tabs = self._tabs(length)
+            if width_of(tabs) + width_of(name) < bar.size.width:
+                break
+        bar.set(tabs, name)
+
+    def _tabs(self, length: int) -> Line:
+        spans: list[Span] = []
+        for number, (name, page) in enumerate(PAGES.items(), 1):
+            here = name == self.tab
+            title = page.title if here else page.title[:length]
+            spans += [(f" {number}", "dim"), (f" {title} " if title else " ", "hit" if here else "")]
+        return tuple(spans)
 
     def on_resize(self) -> None:
         self._show_tabs()
 
     # ---- questions
 
-    def ask(self, key: str, question: Callable[[Backend], T], reply: Callable[[T], object],
-            failed: Callable[[InnkeeperError], object] | None = None) -> None:
+    def ask(
+        self,
+        key: str,
+        question: Callable[[Backend], T],
+        reply: Callable[[T], object],
+        failed: Callable[[InnkeeperError], object] | None = None,
+    ) -> None:
         """Ask the guest's backend off the event loop; an answer that comes after the cursor moved on is dropped."""
         ref = self.ref
         backend = self.roster.backend(ref) if ref is not None else None

@@ -84,10 +84,10 @@ class CellDiff:
     def _changed(self, y: int, x: int, strip: Strip) -> Iterable[tuple[int, list[Cell]]]:
         row, new = self._rows[y], cells_of(strip)
         new = new[: max(0, self._width - x)]
-        old = row[x:x + len(new)]
+        old = row[x : x + len(new)]
         if old == new:
             return
-        row[x:x + len(new)] = new
+        row[x : x + len(new)] = new
         for other in [other for other in self._strips[y] if x < other < x + len(new)]:
             del self._strips[y][other]  # another cut of this line was written over
         yield from ((x + start, new[start:end]) for start, end in _runs(old, new))

@@ -25,8 +25,13 @@ class LogFollower:
     """Follows one log until `stop`. `reply` gets pieces, `ended` an error or None; both on the event loop."""
 
     def __init__(
-        self, backend: Logging, ref: GuestRef, loop: asyncio.AbstractEventLoop, context: contextvars.Context,
-        reply: Callable[[Sequence[LogLine]], object], ended: Callable[[InnkeeperError | None], object],
+        self,
+        backend: Logging,
+        ref: GuestRef,
+        loop: asyncio.AbstractEventLoop,
+        context: contextvars.Context,
+        reply: Callable[[Sequence[LogLine]], object],
+        ended: Callable[[InnkeeperError | None], object],
     ) -> None:
         self.ref = ref
         self._loop, self._context = loop, context

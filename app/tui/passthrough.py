@@ -23,8 +23,7 @@ DETACH = 0x1D
 
 SHELL = ("/bin/sh", "-c", "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi")
 CHUNK = 65536
-RESET = (b"\x1b[0m\x1b[?1l\x1b>\x1b[?7h\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l"
-         b"\x1b(B\x0f\r\n")
+RESET = b"\x1b[0m\x1b[?1l\x1b>\x1b[?7h\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b(B\x0f\r\n"
 
 
 def open_shell(backend: Backend, ref: GuestRef, size: tuple[int, int]) -> ExecSession:
@@ -106,7 +105,7 @@ def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:
-            view = view[os.write(fd, view):]
+            view = view[os.write(fd, view) :]
         except BlockingIOError:
             select.select([], [fd], [])
         except OSError:

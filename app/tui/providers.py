@@ -10,10 +10,10 @@ from textual.app import SystemCommand
 from textual.screen import Screen
 
 from app.core.commands import COMMANDS
-from app.tui.actions import OPENERS
 from app.tui.screens.base import BaseScreen
 from app.tui.screens.help import key_name
 from app.tui.theme import THEMES
+from app.tui.verdicts import OPENERS
 
 if TYPE_CHECKING:
     from app.tui.application import InnkeeperApp
@@ -27,8 +27,11 @@ def system_commands(app: InnkeeperApp, screen: Screen[Any]) -> Iterator[SystemCo
                 key = f" ({key_name(command.key.partition(',')[0])})" if command.key else ""
                 yield SystemCommand(f"{command.title}{key}", command.help, partial(screen.actions.act, [name]))
         for name, (key, title, _, _) in OPENERS.items():
-            yield SystemCommand(f"Open a {title} ({key})", "Hand the terminal to it; Ctrl-] comes back.",
-                                partial(screen.actions.act, [name]))
+            yield SystemCommand(
+                f"Open a {title} ({key})",
+                "Hand the terminal to it; Ctrl-] comes back.",
+                partial(screen.actions.act, [name]),
+            )
         yield from _bound(screen)
     yield SystemCommand("Help (?)", "All keys that work here.", app.action_help)
     for theme in THEMES:
@@ -43,8 +46,11 @@ def _bound(screen: BaseScreen) -> Iterator[SystemCommand]:
     for node, binding, enabled, _ in screen.active_bindings.values():
         family = (binding.id or "").partition(".")[0]
         if enabled and family in ("view", "open", "tab", "log", "mark") and not binding.action.startswith("act("):
-            yield SystemCommand(f"{binding.description.capitalize()} ({key_name(binding.key)})",
-                                "", _runner(screen, node, binding.action))
+            yield SystemCommand(
+                f"{binding.description.capitalize()} ({key_name(binding.key)})",
+                "",
+                _runner(screen, node, binding.action),
+            )
 
 
 def _runner(screen: BaseScreen, node: Any, action: str) -> Callable[[], Any]:

@@ -30,16 +30,18 @@ def build_rows(station: Workstation, statuses: Sequence[BackendStatus], *, histo
         if ref.backend in mixed:
             group = f"{group}, {_KIND_WORDS[guest.kind]}"
         live = guest.state.is_live
-        rows.append(GuestRow(
-            guest=guest,
-            name=clean(station.fleet.display_name(guest)),
-            rates=(station.latest(ref) or NO_RATES) if live else NO_RATES,
-            group=group,
-            pending=_pending(station.fleet.pending(ref)),
-            stale_s=float(int(stale[ref.backend])) if ref.backend in stale else None,
-            cpu_shares=_shares(station, guest) if history and live else (),
-            uptime_s=_coarse(now_s - guest.started_s) if live and guest.started_s is not None else None,
-        ))
+        rows.append(
+            GuestRow(
+                guest=guest,
+                name=clean(station.fleet.display_name(guest)),
+                rates=(station.latest(ref) or NO_RATES) if live else NO_RATES,
+                group=group,
+                pending=_pending(station.fleet.pending(ref)),
+                stale_s=_coarse(stale[ref.backend]) if ref.backend in stale else None,
+                cpu_shares=_shares(station, guest) if history and live else (),
+                uptime_s=_coarse(now_s - guest.started_s) if live and guest.started_s is not None else None,
+            )
+        )
     return rows
 
 
@@ -65,10 +67,12 @@ def _pending(command: str | None) -> str:
 def _shares(station: Workstation, guest: Guest) -> tuple[float | None, ...]:
     """The last CPU uses in steps of a quarter, as they are drawn: equal rows stay equal."""
     whole = 100.0 * cores_of(guest)
-    return tuple([
-        None if value is None else ceil(min(1.0, value / whole) * 4 - 0.5) / 4 or (0.1 if value > 0 else 0.0)
-        for value in station.history(guest.ref).series("cpu_pct", HISTORY_POINTS)
-    ])
+    return tuple(
+        [
+            None if value is None else ceil(min(1.0, value / whole) * 4 - 0.5) / 4 or (0.1 if value > 0 else 0.0)
+            for value in station.history(guest.ref).series("cpu_pct", HISTORY_POINTS)
+        ]
+    )
 
 
 def _coarse(seconds: float) -> float:

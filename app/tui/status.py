@@ -12,21 +12,36 @@ from widgets.text import clean
 from widgets.units import percent, size
 
 _SIGNS: dict[str, tuple[str, str, Role]] = {
-    "connecting": ("◌", "o", "accent"), "up": ("●", "*", "good"), "late": ("◐", "~", "warn"), "lost": ("✗", "x", "bad"),
+    "connecting": ("◌", "o", "accent"),
+    "up": ("●", "*", "good"),
+    "late": ("◐", "~", "warn"),
+    "lost": ("✗", "x", "bad"),
     "off": ("○", "-", "dim"),
 }
 
 
-def status_lines(host: HostFigures, statuses: Sequence[BackendStatus], *, interval_s: float, own_cpu_pct: float | None,
-                 frozen: bool, width: int) -> tuple[Line, Line]:
+def status_lines(
+    host: HostFigures,
+    statuses: Sequence[BackendStatus],
+    *,
+    interval_s: float,
+    own_cpu_pct: float | None,
+    frozen: bool,
+    width: int,
+) -> tuple[Line, Line]:
     """Left and right part; what matters least is left out first when the terminal is narrow."""
     name: list[Span] = [(f" {clean(host.name)} ", "title")]
     if any(status.is_simulated for status in statuses):
         name.append((" SIMULATED ", "hit"))
     if frozen:
         name.append((" FROZEN, z goes on ", "hit"))
-    figures: list[Span] = [(f" CPU {percent(host.cpu_pct):>4}% of {host.cpus}  mem {size(host.memory_used_bytes):>5}"
-                            f"/{size(host.memory_total_bytes)} ", "")]
+    figures: list[Span] = [
+        (
+            f" CPU {percent(host.cpu_pct):>4}% of {host.cpus}  mem {size(host.memory_used_bytes):>5}"
+            f"/{size(host.memory_total_bytes)} ",
+            "",
+        )
+    ]
     backends = [span for status in statuses for span in _backend(status, short=False)]
     short = [span for status in statuses for span in _backend(status, short=True)]
     pace: list[Span] = [(f" every {interval_s:g} s ", "dim")]

@@ -21,8 +21,9 @@ class TerminalDriver(LinuxDriver):
     A thread that only waits for the hang-up tells the app, and neither reader nor writer spins.
     """
 
-    def __init__(self, app: App[object], *, debug: bool = False, mouse: bool = True,
-                 size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self, app: App[object], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._file = cast("Any", _Unbreakable(cast("IO[str]", self._file)))
         self._watcher: threading.Thread | None = None

@@ -41,8 +41,12 @@ def open_screen(tmp_path: Path) -> Open:
 
     @asynccontextmanager
     async def opened(
-        backend: Backend | None = None, *more: Backend, size: tuple[int, int] = (110, 28), interval_s: float = 0.05,
-        pace: Pace = QUICK, settled: bool = True,
+        backend: Backend | None = None,
+        *more: Backend,
+        size: tuple[int, int] = (110, 28),
+        interval_s: float = 0.05,
+        pace: Pace = QUICK,
+        settled: bool = True,
     ) -> AsyncIterator[Driver]:
         backends = (backend or SimulatedBackend(guests=8), *more)
         settings = Settings(paths_for(tmp_path), interval_s=interval_s, pace=pace)

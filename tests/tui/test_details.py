@@ -176,3 +176,25 @@ async def test_every_page_shows_a_stopped_guest_without_trouble(open_screen: Ope
         await driver.press(key)
         await driver.pilot.pause(0.3)
         assert "queue" in driver.lines[1]
+
+
+async def test_the_line_of_keys_shows_what_the_page_in_view_understands(open_screen: Open) -> None:
+    async with open_screen(size=(120, 30)) as driver:
+        await driver.choose("db")
+        await driver.press("enter")
+        await driver.until(lambda: "D remove" in driver.lines[-1] and "Esc back" in driver.lines[-1])
+        await driver.press("5")
+        await driver.press("tab")
+        await driver.until(lambda: "Enter restore" in driver.lines[-1] and "D remove it" in driver.lines[-1])
+        assert driver.lines[-1].count(" D ") == 1
+        await driver.press("l")
+        await driver.until(lambda: "f follow" in driver.lines[-1] and "/ search" in driver.lines[-1])
+
+
+async def test_tabs_keep_their_words_on_a_narrow_terminal(open_screen: Open) -> None:
+    async with open_screen(size=(80, 24)) as driver:
+        await driver.choose("db")
+        await driver.press("enter")
+        await driver.see("1 Overview")
+        assert "2 Char" in driver.lines[1]
+        assert "8 Insp" in driver.lines[1]

@@ -115,8 +115,13 @@ async def card(driver: Driver) -> None:
     ids=["table", "table-light", "limits-dark", "card"],
 )  # fmt: skip
 async def test_the_screen_looks_as_it_did(
-    open_screen: Open, clock: Clock, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
-    theme: str, view: Callable[[Driver], object], size: tuple[int, int],
+    open_screen: Open,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    theme: str,
+    view: Callable[[Driver], object],
+    size: tuple[int, int],
 ) -> None:
     monkeypatch.setenv("INNKEEPER_THEME", theme)
     backend = Steady(clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from app.core.settings import Pace
@@ -57,6 +59,21 @@ async def test_a_backend_that_dies_shows_lost_and_comes_back(open_screen: Open) 
         backend.faults.revive()
         await driver.until(lambda: "lost" not in driver.lines[0])
         await driver.until(lambda: "no answer" not in driver.text)
+
+
+@pytest.mark.parametrize("size", [(40, 24), (80, 24), (120, 40), (200, 50)])
+async def test_the_state_cell_itself_says_that_a_guest_was_seen_some_time_ago(
+    open_screen: Open, size: tuple[int, int]
+) -> None:
+    backend = SimulatedBackend(guests=4)
+    async with open_screen(backend, size=size) as driver:
+        await driver.until(lambda: "● running" in driver.line_with(" db "))
+        backend.faults.die("the daemon was stopped")
+        await driver.until(lambda: re.search(r"\? \d+s ago +db ", driver.line_with(" db ")))
+        assert "running" not in driver.line_with(" db ")[:20]
+        assert "✗ simulated lost" in driver.lines[0]
+        backend.faults.revive()
+        await driver.until(lambda: "● running" in driver.line_with(" db "))
 
 
 async def test_a_backend_that_cannot_be_opened_says_why_and_the_others_work(open_screen: Open) -> None:

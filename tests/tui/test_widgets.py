@@ -15,8 +15,9 @@ from widgets import units
 from widgets.braille import braille_rows
 from widgets.glyphs import GLYPHS, bar, use_ascii, wants_ascii
 from widgets.guest_card import uses
-from widgets.guest_column import COLUMNS, lay_out
+from widgets.guest_column import COLUMNS
 from widgets.guest_filter import parse_filter
+from widgets.guest_layout import lay_out
 from widgets.guest_order import HOLD_S, Order
 from widgets.guest_row import GuestRow
 from widgets.history_chart import nice, scale_top

@@ -51,10 +51,14 @@ class BackendScreen(ModalScreen[None]):
         figures = self._host.figures
         lines = [
             line(" ", (clean(figures.name), "title")),
-            line(f" CPU {percent(figures.cpu_pct)} % of {figures.cpus}, memory {size(figures.memory_used_bytes)}"
-                 f" of {size(figures.memory_total_bytes)}"),
-            line(f" This program uses {percent(self._roster.own_cpu_pct)} % of one core,"
-                 f" reading every {self._roster.station.interval_s:g} s"),
+            line(
+                f" CPU {percent(figures.cpu_pct)} % of {figures.cpus}, memory {size(figures.memory_used_bytes)}"
+                f" of {size(figures.memory_total_bytes)}"
+            ),
+            line(
+                f" This program uses {percent(self._roster.own_cpu_pct)} % of one core,"
+                f" reading every {self._roster.station.interval_s:g} s"
+            ),
         ]
         for status in self._roster.statuses:
             lines += [EMPTY, *_backend(status)]

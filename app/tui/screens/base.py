@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual import on
 from textual.binding import Binding
@@ -12,6 +12,7 @@ from textual.screen import Screen
 
 from app.tui.actions import Actions
 from app.tui.asker import Answer
+from app.tui.key_line import Hint, KeyLine
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
 from backends.errors import InnkeeperError
@@ -51,11 +52,17 @@ TAB_BINDINGS = [
 class BaseScreen(Screen[None]):
     """A screen that shows guests and can act on them."""
 
+    MORE_HINTS: ClassVar[tuple[Hint, ...]] = ()
+    """Keys of its own, shown where there is room."""
+
+    ALWAYS_HINTS: ClassVar[tuple[Hint, ...]] = (("?", "help"), ("q", "quit"))
+
     def __init__(self, roster: Roster) -> None:
         super().__init__()
         self.roster = roster
         self.details: Details | None = None
         self.actions = Actions(self)
+        self._key_line = KeyLine(self)
         self.is_up = False
         """Answers may come before it is composed and after it is gone."""
 
@@ -98,6 +105,9 @@ class BaseScreen(Screen[None]):
 
     # ---- lines at the bottom
 
+    def on_descendant_focus(self) -> None:
+        self.show_keys()
+
     def on_core_changed(self, message: CoreChanged) -> None:
         self.core_changed(message.batch)
 
@@ -120,7 +130,7 @@ class BaseScreen(Screen[None]):
     def show_keys(self) -> None:
         """Draw the line of keys that apply now."""
         if self.is_up:
-            self.actions.show_keys(self.query_one("#keys", Bar))
+            self._key_line.show(self.query_one("#keys", Bar), self.MORE_HINTS, self.ALWAYS_HINTS)
 
     async def action_act(self, names: str) -> None:
         """Do the first of these commands that applies to what is chosen."""

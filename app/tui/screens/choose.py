@@ -85,8 +85,11 @@ class ColumnChooser(ModalScreen[frozenset[str] | None]):
 
     def _lines(self) -> list[Line]:
         return [
-            line("[ ] " if column.name in self._hidden else "[x] ",
-                 (fit(column.title or "bar", 10), "strong"), (column.meaning, "dim"))
+            line(
+                "[ ] " if column.name in self._hidden else "[x] ",
+                (fit(column.title or "bar", 10), "strong"),
+                (column.meaning, "dim"),
+            )
             for column in self._columns
         ]
 

@@ -22,8 +22,11 @@ from widgets.line import Span
 class DetailScreen(BaseScreen):
     """Status, tabs, the page in view, news, keys."""
 
+    MORE_HINTS = (("[ ]", "pages"),)
+    ALWAYS_HINTS = (("Esc", "back"), ("?", "help"), ("q", "quit"))
     BINDINGS: ClassVar[list[BindingType]] = [
-        *COMMAND_BINDINGS, *TAB_BINDINGS,
+        *COMMAND_BINDINGS,
+        *TAB_BINDINGS,
         Binding("escape", "back", "back to the table", show=False, id="view.back"),
     ]
 
@@ -55,8 +58,12 @@ class DetailScreen(BaseScreen):
         if not self.is_up:
             return
         left, right = status_lines(
-            self.innkeeper.host.figures, self.roster.statuses, interval_s=self.station.interval_s,
-            own_cpu_pct=self.roster.own_cpu_pct, frozen=self.roster.is_frozen, width=self.size.width,
+            self.innkeeper.host.figures,
+            self.roster.statuses,
+            interval_s=self.station.interval_s,
+            own_cpu_pct=self.roster.own_cpu_pct,
+            frozen=self.roster.is_frozen,
+            width=self.size.width,
         )
         self.query_one("#status", Bar).set(left, right)
         if self.shown.row is None:

@@ -15,16 +15,49 @@ from widgets.line_view import LineView
 from widgets.text import fit
 
 _GROUPS = {
-    "guest": "Guests", "limit": "Guests", "snapshot": "Guests", "open": "Look into", "view": "View", "mark": "Marks",
-    "log": "Logs", "tab": "Details", "step": "Details", "tree": "Snapshots", "move": "Move", "focus": "Move",
+    "guest": "Guests",
+    "limit": "Guests",
+    "snapshot": "Guests",
+    "open": "Look into",
+    "view": "View",
+    "mark": "Marks",
+    "log": "Logs",
+    "tab": "Details",
+    "step": "Details",
+    "tree": "Snapshots",
+    "move": "Move",
+    "focus": "Move",
     "app": "Program",
 }
 _NAMES = {
-    "question_mark": "?", "slash": "/", "colon": ":", "asterisk": "*", "backslash": "\\", "less_than_sign": "<",
-    "greater_than_sign": ">", "exclamation_mark": "!", "left_square_bracket": "[", "right_square_bracket": "]",
-    "minus": "-", "plus": "+", "equals_sign": "=", "pageup": "PgUp", "pagedown": "PgDn", "delete": "Del",
-    "enter": "Enter", "escape": "Esc", "space": "Space", "tab": "Tab", "up": "Up", "down": "Down", "home": "Home",
-    "end": "End", "left": "Left", "right": "Right", "shift+tab": "Shift-Tab", "ctrl+@": "Ctrl-Space",
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "asterisk": "*",
+    "backslash": "\\",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "exclamation_mark": "!",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "minus": "-",
+    "plus": "+",
+    "equals_sign": "=",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "delete": "Del",
+    "enter": "Enter",
+    "escape": "Esc",
+    "space": "Space",
+    "tab": "Tab",
+    "up": "Up",
+    "down": "Down",
+    "home": "Home",
+    "end": "End",
+    "left": "Left",
+    "right": "Right",
+    "shift+tab": "Shift-Tab",
+    "ctrl+@": "Ctrl-Space",
     "ctrl+right_square_bracket": "Ctrl-]",
 }
 
@@ -80,17 +113,25 @@ def help_lines(screen: Screen[Any]) -> list[Line]:
     lines.append(line(("Columns", "head")))
     lines += [line("  ", (fit(column.title or "bar", INDENT - 2), "strong"), column.meaning) for column in COLUMNS]
     lines += [EMPTY, line(("Filter", "head"))]
-    lines += [line("  ", (fit(example, INDENT - 2), "strong"), text) for example, text in (
-        ("web", "name contains it; a regular expression"), ("!web", "all but those"), ("kind:vm kind:ctr", "kind"),
-        ("state:live", "state: live, running, paused, stopped, lost"), ("backend:libvirt", "source of guests"),
-        ("image:debian", "image"), ("cpu>50 mem>=64M", "figures: cpu thr mem limit read write rx tx pids oom"),
-        ("kind:ctr cpu>5 !db", "several: all must hold"))]
+    lines += [
+        line("  ", (fit(example, INDENT - 2), "strong"), text)
+        for example, text in (
+            ("web", "name contains it; a regular expression"),
+            ("!web", "all but those"),
+            ("kind:vm kind:ctr", "kind"),
+            ("state:live", "state: live, running, paused, stopped, lost"),
+            ("backend:libvirt", "source of guests"),
+            ("image:debian", "image"),
+            ("cpu>50 mem>=64M", "figures: cpu thr mem limit read write rx tx pids oom"),
+            ("kind:ctr cpu>5 !db", "several: all must hold"),
+        )
+    ]
     lines += [EMPTY, line(("100 % of CPU is one core. State is told by sign and word; colour only adds to it.", "dim"))]
     return lines
 
 
 def _describe(binding: Binding) -> str:
-    names = (binding.id or "")
+    names = binding.id or ""
     if names in COMMANDS and not binding.action.count(" "):
         return f"{binding.description}: {COMMANDS[names].help}"
     return binding.description

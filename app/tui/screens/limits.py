@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import on
@@ -14,34 +13,23 @@ from textual.content import Content
 from textual.screen import ModalScreen
 
 from app.core.limits import LIMIT_FIELDS, LimitField
-from app.tui.asker import Answer
+from app.tui.asker import Answer, Asker
+from app.tui.limit_book import Facts, LimitBook, evidence, names_line
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
 from backends.base import Backend, Limiting
 from backends.errors import InnkeeperError, Unsupported
-from backends.model import Guest, GuestRef, Limits
+from backends.model import Guest, GuestRef
 from widgets.bar import Bar
 from widgets.glyphs import GLYPHS
-from widgets.guest_card import uses
-from widgets.limit_editor import LimitEditor, LimitRow
-from widgets.line import Role, Span, line
+from widgets.guest_row import GuestRow
+from widgets.limit_editor import LimitEditor
+from widgets.line import Line, Role, Span, line
 from widgets.line_view import LineView
 from widgets.text import clean
-from widgets.units import percent, with_unit
 
 if TYPE_CHECKING:
     from app.tui.application import InnkeeperApp
-
-NOTHING = object()
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a backend said of one guest's limits."""
-
-    limits: Limits
-    reasons: Mapping[str, str]
-    """Field of Limits → why it cannot be set, or ""."""
 
 
 class LimitScreen(ModalScreen[None]):
@@ -64,8 +52,7 @@ class LimitScreen(ModalScreen[None]):
     def __init__(self, roster: Roster, refs: Sequence[GuestRef]) -> None:
         super().__init__()
         self.roster, self.refs = roster, list(refs)
-        self._facts: dict[GuestRef, Facts] = {}
-        self._targets: dict[tuple[GuestRef, str], Any] = {}
+        self.book = LimitBook()
         self._said: Span = ("", "")
         self._is_up = False
         """Answers may come before it is composed and after it is gone."""
@@ -109,24 +96,24 @@ class LimitScreen(ModalScreen[None]):
             if answer.error is not None:
                 self.tell(answer.error.message, "bad")
             else:
-                self._facts[ref] = answer.value
+                self.book.facts[ref] = answer.value
             self._draw()
 
         self._asker.ask(f"limits {ref.backend}", f"facts {ref}", question, reply)
 
     @property
-    def _asker(self) -> Any:
+    def _asker(self) -> Asker:
         return cast("InnkeeperApp", self.app).asker
 
     def on_core_changed(self, message: CoreChanged) -> None:
         batch: Batch = message.batch
-        mine = [event for event in batch.ended if event.ref in self.refs]
-        for event in mine:
-            if self.roster.station.fleet.pending(event.ref) is None:  # type: ignore[arg-type]
-                self._targets = {key: value for key, value in self._targets.items() if key[0] != event.ref}
-            name = self.roster.name(event.ref)  # type: ignore[arg-type]
-            if event.error is not None:
-                self.tell(f"{name}: {event.error.message}", "bad")
+        mine = [(event.ref, event.error) for event in batch.ended if event.ref is not None and event.ref in self.refs]
+        for ref, error in mine:
+            if self.roster.station.fleet.pending(ref) is None:
+                self.book.settle(ref)
+            name = self.roster.name(ref)
+            if error is not None:
+                self.tell(f"{name}: {error.message}", "bad")
             else:
                 self.tell(f"{name}: in force", "good")
         if mine or batch.fleet:
@@ -139,52 +126,26 @@ class LimitScreen(ModalScreen[None]):
         if not self._is_up:
             return
         editor = self.query_one(LimitEditor)
-        if self._facts:
-            editor.show_rows([self._row(field) for field in LIMIT_FIELDS.values()])
-        self._show_evidence()
+        if self.book.facts:
+            guest = self._one()
+            editor.show_rows([self.book.row(field, guest) for field in LIMIT_FIELDS.values()])
+        self.query_one("#evidence", Bar).set(self._evidence())
         row = editor.current
         field = LIMIT_FIELDS.get(row.name) if row is not None else None
         self.query_one("#meaning", Bar).set(
-            line((f" {field.meaning}", "dim"), (f"  {field.source}", "accent")) if field else ())
+            line((f" {field.meaning}", "dim"), (f"  {field.source}", "accent")) if field else ()
+        )
         self.query_one("#outcome", Bar).set(line(self._said))
 
-    def _row(self, field: LimitField) -> LimitRow:
-        values = {self._value(ref, field.name) for ref in self._facts}
-        value = field.format(values.pop()) if len(values) == 1 else "differ"
-        pending = any((ref, field.name) in self._targets for ref in self._facts)
-        why = next((facts.reasons.get(field.name, "this backend has no such limit") for facts in self._facts.values()
-                    if facts.reasons.get(field.name, "no")), "")
-        use = None
-        if len(self.refs) == 1 and (row := self.roster.by_ref.get(self.refs[0])) is not None:
-            use = next((each for each in uses(row) if each.name == field.name), None)
-        return LimitRow(field.name, field.title, value, use.used if use else "", use.share if use else None,
-                        use.bite if use else "", clean(why), field.meaning, pending)
+    def _one(self) -> GuestRow | None:
+        """The guest, if it is a single one."""
+        return self.roster.by_ref.get(self.refs[0]) if len(self.refs) == 1 else None
 
-    def _value(self, ref: GuestRef, name: str) -> Any:
-        wanted = self._targets.get((ref, name), NOTHING)
-        return getattr(self._facts[ref].limits, name) if wanted is NOTHING else wanted
-
-    def _show_evidence(self) -> None:
-        row = self.roster.by_ref.get(self.refs[0])
-        if row is None or len(self.refs) > 1:
-            names = ", ".join(self.roster.name(ref) for ref in self.refs)
-            self.query_one("#evidence", Bar).set(line((f" {names}", "dim")))
-            return
-        rates = row.rates
-        told = [(f"CPU {with_unit(rates.cpu_pct, '%')}", False)]
-        for title, value, alarm in (
-            ("held back", rates.cpu_throttled_pct, 10.0), ("waits for CPU", rates.cpu_pressure_pct, 20.0),
-            ("for memory", rates.memory_pressure_pct, 10.0), ("for disk", rates.io_pressure_pct, 20.0),
-        ):
-            if value is not None:
-                told.append((f"{title} {percent(value)} %", value >= alarm))
-        kills = rates.oom_kills if rates.oom_kills is not None else row.guest.oom_kills
-        if kills is not None:
-            told.append((f"OOM kills {kills}", kills > 0))
-        spans: list[Span] = [(" now ", "head")]
-        for text, alarming in told:
-            spans.append((f" {GLYPHS.warning if alarming else ''}{text} ", "warn" if alarming else ""))
-        self.query_one("#evidence", Bar).set(tuple(spans))
+    def _evidence(self) -> Line:
+        row = self._one()
+        if row is None:
+            return names_line(map(self.roster.name, self.refs))
+        return evidence(row.rates, row.guest.oom_kills)
 
     def tell(self, text: str, role: Role = "") -> None:
         """One line at the bottom of the panel."""
@@ -209,8 +170,8 @@ class LimitScreen(ModalScreen[None]):
             self._ask_exact(field)
             return
         changes: dict[GuestRef, Any] = {}
-        for ref in self._facts:
-            now = self._value(ref, field.name)
+        for ref in self.book.facts:
+            now = self.book.value(ref, field.name)
             new = None if event.act == "lift" else field.step_up(now) if event.act == "up" else field.step_down(now)
             if new != now:
                 changes[ref] = new
@@ -221,19 +182,19 @@ class LimitScreen(ModalScreen[None]):
     def _ask_exact(self, field: LimitField) -> None:
         from widgets.prompt import Prompt
 
-        values = {self._value(ref, field.name) for ref in self._facts}
+        values = {self.book.value(ref, field.name) for ref in self.book.facts}
         before = field.format(values.pop()) if len(values) == 1 else ""
 
         def check(text: str) -> str:
             try:
                 field.parse(text)
             except InnkeeperError as error:
-                return error.message
+                return error.message.removeprefix(f"{field.option}: ")  # the option is the command line's word
             return ""
 
         def done(text: str | None) -> None:
             if text is not None:
-                self._change(field, dict.fromkeys(self._facts, field.parse(text)))
+                self._change(field, dict.fromkeys(self.book.facts, field.parse(text)))
 
         hint = "none lifts it; unit: " + field.unit
         self.app.push_screen(Prompt(f"{field.title}:", before, hint=hint, check=check), done)
@@ -252,14 +213,15 @@ class LimitScreen(ModalScreen[None]):
         station = self.roster.station
         guests = {ref: row.guest for ref in wanted if (row := self.roster.by_ref.get(ref)) is not None}
         for ref in guests:
-            self._targets[ref, field.name] = wanted[ref]  # the next step goes on from here
+            self.book.want(ref, field.name, wanted[ref])
         self._draw()
 
         def question() -> list[str]:
             if not isinstance(backend, Limiting):
                 return ["its backend cannot set limits"]
             return [
-                f"{self.roster.name(ref)}: {text}" for ref, guest in guests.items()
+                f"{self.roster.name(ref)}: {text}"
+                for ref, guest in guests.items()
                 for text in backend.limit_warnings(guest, {field.name: wanted[ref]}, station.last_sample(ref))
             ]
 
@@ -291,7 +253,7 @@ class LimitScreen(ModalScreen[None]):
 
     def _give_up(self, field: LimitField, refs: Mapping[GuestRef, Any]) -> None:
         for ref in refs:
-            self._targets.pop((ref, field.name), None)
+            self.book.give_up(ref, field.name)
         self._draw()
 
     def _submit(self, field: LimitField, wanted: Mapping[GuestRef, Any]) -> None:

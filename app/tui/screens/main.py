@@ -41,8 +41,10 @@ class MainScreen(BaseScreen):
     MainScreen #body.-below #guests { height: 3fr; }
     MainScreen #body.-below Details { height: 2fr; min-height: 12; border-top: solid $border; }
     """
+    MORE_HINTS = (("l", "logs"), ("Enter", "details"), ("/", "filter"), ("o", "sort"), (":", "all commands"))
     BINDINGS: ClassVar[list[BindingType]] = [
-        *COMMAND_BINDINGS, *TAB_BINDINGS,
+        *COMMAND_BINDINGS,
+        *TAB_BINDINGS,
         Binding("slash", "filter", "filter", show=False, id="view.filter"),
         Binding("o", "sort", "sort by", show=False, id="view.sort"),
         Binding("b", "columns", "choose columns", show=False, id="view.columns"),
@@ -92,8 +94,12 @@ class MainScreen(BaseScreen):
             self.roster.wants_history = self.table.shows("cpu_history")
             self.table.update(self.roster.rows, sampled=bool(batch.sampled))
         left, right = status_lines(
-            self.innkeeper.host.figures, statuses, interval_s=self.station.interval_s,
-            own_cpu_pct=self.roster.own_cpu_pct, frozen=self.roster.is_frozen, width=self.size.width,
+            self.innkeeper.host.figures,
+            statuses,
+            interval_s=self.station.interval_s,
+            own_cpu_pct=self.roster.own_cpu_pct,
+            frozen=self.roster.is_frozen,
+            width=self.size.width,
         )
         self.status.set(left, right)
         self.show_message()
@@ -218,8 +224,10 @@ class MainScreen(BaseScreen):
     def action_columns(self) -> None:
         from app.tui.screens.choose import ColumnChooser
 
-        self.app.push_screen(ColumnChooser(self.table.hidden_columns),
-                             lambda hidden: None if hidden is None else self.table.set_hidden_columns(hidden))
+        self.app.push_screen(
+            ColumnChooser(self.table.hidden_columns),
+            lambda hidden: None if hidden is None else self.table.set_hidden_columns(hidden),
+        )
 
     def action_freeze(self) -> None:
         self.roster.is_frozen = not self.roster.is_frozen
