@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import Unsupported
-from backends.kernel import credentials, mounts, namespaces, netlink, seccomp
+from backends.kernel import credentials, masking, mounts, namespaces, netlink, seccomp
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.cgroup_mount import MountCgroups
 from backends.kernel.devices import AllowDevices
@@ -147,10 +147,10 @@ def _joined(
         steps.append(netlink.ConfigureLink("eth0", record.address, record.prefix_length, record.gateway))
     steps.append(mounts.PivotRoot(root))
     if config["root"].get("readonly"):
-        steps.append(mounts.ReadonlyRoot())
+        steps.append(masking.ReadonlyRoot())
     if part.get("sysctl"):
         steps.append(namespaces.WriteSysctls(tuple(part["sysctl"].items())))
-    steps += [mounts.MaskPaths(tuple(part["maskedPaths"])), mounts.ReadonlyPaths(tuple(part["readonlyPaths"]))]
+    steps += [masking.MaskPaths(tuple(part["maskedPaths"])), masking.ReadonlyPaths(tuple(part["readonlyPaths"]))]
     steps += [namespaces.SetHostname(config["hostname"]), namespaces.JoinSessionKeyring(f"_ses.{record.id}")]
     return steps
 
