@@ -88,6 +88,12 @@ class StartFailed(InnkeeperError):
         self.exit_code = exit_code
 
 
+def os_error_text(error: OSError) -> str:
+    """Return what the system said and of which file: "No space left on device: /var/lib/innkeeper/names/web"."""
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{said}: {error.filename}" if error.filename else said
+
+
 class KernelRefused(InnkeeperError):
     """A system call or a write to a kernel file failed."""
 

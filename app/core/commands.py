@@ -99,7 +99,14 @@ def _image_remove(backend: base.Images, recorder: Recorder, name: str) -> None:
 
 
 def _clean(backend: base.Cleaning, recorder: Recorder) -> Sequence[str]:
-    return backend.clean(recorder)
+    swept = backend.clean(recorder)
+    if isinstance(backend, base.Closing) and isinstance(backend, base.Backend) and not _has_live(backend):
+        backend.shutdown()
+    return swept
+
+
+def _has_live(backend: base.Backend) -> bool:
+    return any(guest.state.is_live for guest in backend.guests())
 
 
 def _spec(text: str) -> base.ContainerSpec:

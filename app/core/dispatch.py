@@ -14,7 +14,15 @@ from app.core.fleet import Fleet
 from app.core.operations import Operation, OperationLog
 from app.core.undo import LimitChange, UndoStack, change_between
 from backends.base import Backend, Limiting
-from backends.errors import BackendUnavailable, InnkeeperError, Unsupported, UsageError, WrongState
+from backends.errors import (
+    BackendUnavailable,
+    InnkeeperError,
+    NotFound,
+    Unsupported,
+    UsageError,
+    WrongState,
+    os_error_text,
+)
 from backends.events import OperationEnded, OperationStarted, StepDone
 from backends.model import GuestRef, Limits
 from backends.trace import Recorder, StepRecord
@@ -37,30 +45,41 @@ class Dispatcher:
         self._is_stopping = False
 
     def submit(
-        self, name: str, ref: GuestRef | None, backend: str, max_parallel: int, arguments: dict[str, object]
+        self, name: str, ref: GuestRef | None, backend: str, max_parallel: int, arguments: dict[str, object],
+        group: object = None,
     ) -> Operation:
         """Begin a command and return at once. Raises UsageError for an unknown one."""
         command = COMMANDS.get(name)
         if command is None:
             raise UsageError(f"there is no command {name!r}")
         operation = self._log.begin(name, self._title(command, ref, arguments), ref, backend)
-        work = partial(self._perform, command, operation, arguments)
+        work = partial(self._perform, command, operation, arguments, group)
         self._enqueue(operation, max_parallel, work)
         return operation
 
     def submit_again(self, name: str, ref: GuestRef | None, max_parallel: Callable[[str], int]) -> Operation:
-        """Begin limit.undo or limit.redo: of the last change, or the last one of a guest."""
+        """Begin limit.undo or limit.redo: of the last change with all its group, or the last one of a guest.
+
+        Returns the operation on the guest that was changed last.
+        """
         command, is_undo = COMMANDS[name], name == "limit.undo"
-        change = self._undo.take_undo(ref) if is_undo else self._undo.take_redo(ref)
-        ref = change.ref if change else ref
-        backend = ref.backend if ref else ""
-        operation = self._log.begin(name, self._title(command, ref, {}), ref, backend)
-        if change is None:
+        changes = self._undo.take_undo(ref) if is_undo else self._undo.take_redo(ref)
+        if not changes:
+            operation = self._log.begin(name, self._title(command, ref, {}), ref, ref.backend if ref else "")
             nothing = WrongState(f"{operation.title}: no change of a limit is left to {command.verb}")
             self._finish(operation, None, nothing)
             return operation
-        work = partial(self._set_back, command, operation, change, is_undo)
-        self._enqueue(operation, max_parallel(backend), work)
+        begun = [self._begin_again(command, change, is_undo, max_parallel) for change in changes]
+        return begun[0]
+
+    def _begin_again(
+        self, command: Command, change: LimitChange, is_undo: bool, max_parallel: Callable[[str], int]
+    ) -> Operation:
+        ref = change.ref
+        operation = self._log.begin(command.name, self._title(command, ref, {}), ref, ref.backend)
+        self._enqueue(
+            operation, max_parallel(ref.backend), partial(self._set_back, command, operation, change, is_undo)
+        )
         return operation
 
     def stop(self) -> None:
@@ -105,6 +124,10 @@ class Dispatcher:
             result = work(recorder)
         except InnkeeperError as caught:
             error = caught
+        except OSError as caught:  # what the backend should have translated: a full disk, a folder nobody may write to
+            self._bus.fault(operation.title)
+            error = InnkeeperError(f"cannot {operation.title}: {os_error_text(caught)}")
+            error.__cause__ = caught
         except Exception as caught:  # the end of a thread: a fault in a backend is reported as this operation's error
             error = InnkeeperError(self._bus.fault(operation.title))
             error.__cause__ = caught
@@ -117,7 +140,7 @@ class Dispatcher:
         self._bus.publish(StepDone(operation.id, record))
 
     def _perform(
-        self, command: Command, operation: Operation, arguments: dict[str, object], recorder: Recorder
+        self, command: Command, operation: Operation, arguments: dict[str, object], group: object, recorder: Recorder
     ) -> object:
         command.check(arguments)
         backend = self._opened(operation.backend)
@@ -129,7 +152,7 @@ class Dispatcher:
             return command.run(backend, operation.ref, recorder, **arguments)
         before = backend.limits(operation.ref)
         after = command.run(backend, operation.ref, recorder, **arguments)
-        change = change_between(operation.ref, before, after) if isinstance(after, Limits) else None
+        change = change_between(operation.ref, before, after, group) if isinstance(after, Limits) else None
         if change is not None:
             self._undo.did(change)
         return after
@@ -140,6 +163,8 @@ class Dispatcher:
         wanted = change.before if is_undo else change.after
         try:
             result = command.run(self._opened(operation.backend), change.ref, recorder, **wanted)
+        except NotFound:  # the guest is gone, and what was done to it with it
+            raise
         except BaseException:
             (self._undo.redid if is_undo else self._undo.undid)(change)  # as before: it can be tried again
             raise

@@ -12,7 +12,7 @@ from app.core.fleet import Fleet
 from app.core.link import BackendStatus, Link
 from app.core.settings import Pace
 from backends.base import Backend
-from backends.errors import BackendUnavailable, InnkeeperError
+from backends.errors import BackendUnavailable, InnkeeperError, os_error_text
 from backends.events import BackendBack, BackendLost, Event, GuestGone, GuestsDirty, Sampled
 
 
@@ -159,6 +159,9 @@ class Sampler:
             self._lose(error)
         except InnkeeperError as error:
             self._stumble(error)
+        except OSError as error:  # what the backend should have translated
+            self._bus.fault(f"reading {self.backend.name}")
+            self._stumble(InnkeeperError(f"cannot read {self.backend.title}: {os_error_text(error)}"))
         except Exception as error:  # the thread must live on; what went wrong is kept and shown
             wrapped = InnkeeperError(self._bus.fault(f"reading {self.backend.name}"))
             wrapped.__cause__ = error

@@ -44,6 +44,9 @@ class Pace:
     open_timeout_s: float = 10.0
     """How long a command waits for its backend to come up."""
 
+    answer_within_s: float = 10.0
+    """How long a command waits for one answer of a backend that is up."""
+
     stop_within_s: float = 2.0
     """How long leaving waits for threads."""
 

@@ -18,14 +18,17 @@ class LimitChange:
     ref: GuestRef
     before: dict[str, Any]
     after: dict[str, Any]
+    group: object = None
+    """Changes with the same one (by identity) were one act and are taken back together; None: it stands alone."""
 
 
-def change_between(ref: GuestRef, old: Limits, new: Limits) -> LimitChange | None:
+def change_between(ref: GuestRef, old: Limits, new: Limits, group: object = None) -> LimitChange | None:
     """Return what differs; None if nothing does."""
     changed = [name for name in Limits.__dataclass_fields__ if getattr(old, name) != getattr(new, name)]
     if not changed:
         return None
-    return LimitChange(ref, {name: getattr(old, name) for name in changed}, {n: getattr(new, n) for n in changed})
+    before, after = ({name: getattr(limits, name) for name in changed} for limits in (old, new))
+    return LimitChange(ref, before, after, group)
 
 
 class UndoStack:
@@ -42,13 +45,13 @@ class UndoStack:
             self._undone[:] = [old for old in self._undone if old.ref != change.ref]
             _push(self._done, change)
 
-    def take_undo(self, ref: GuestRef | None) -> LimitChange | None:
-        """Take the newest change (of one guest) from the done ones, or None."""
+    def take_undo(self, ref: GuestRef | None) -> list[LimitChange]:
+        """Take from the done ones the newest change of a guest, or for None the newest of all with all its group."""
         with self._lock:
             return _take(self._done, ref)
 
-    def take_redo(self, ref: GuestRef | None) -> LimitChange | None:
-        """Take the newest change (of one guest) from those taken back, or None."""
+    def take_redo(self, ref: GuestRef | None) -> list[LimitChange]:
+        """Take the same from those taken back."""
         with self._lock:
             return _take(self._undone, ref)
 
@@ -68,8 +71,12 @@ def _push(stack: list[LimitChange], change: LimitChange) -> None:
     del stack[:-KEPT]
 
 
-def _take(stack: list[LimitChange], ref: GuestRef | None) -> LimitChange | None:
-    for index in range(len(stack) - 1, -1, -1):
-        if ref is None or stack[index].ref == ref:
-            return stack.pop(index)
-    return None
+def _take(stack: list[LimitChange], ref: GuestRef | None) -> list[LimitChange]:
+    newest = next((change for change in reversed(stack) if ref is None or change.ref == ref), None)
+    if newest is None:
+        return []
+    taken = [newest]
+    if ref is None and newest.group is not None:
+        taken = [change for change in reversed(stack) if change.group is newest.group]
+    stack[:] = [change for change in stack if not any(change is one for one in taken)]
+    return taken

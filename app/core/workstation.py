@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import TypeVar
 
+from app.core.asking import join_all, within
 from app.core.bus import Bus
 from app.core.dispatch import Dispatcher
 from app.core.figures import Figures
@@ -17,12 +19,14 @@ from app.core.sampler import Sampler
 from app.core.settings import MIN_INTERVAL_S, Settings
 from backends import registry
 from backends.base import Backend
-from backends.errors import BackendUnavailable, InnkeeperError, UsageError
+from backends.errors import BackendUnavailable, InnkeeperError, TimedOut, UsageError
 from backends.events import Event
 from backends.metrics import History, Rates, Sample
 from backends.model import Guest, GuestRef
 
 __all__ = ["BackendStatus", "Workstation"]
+
+Answer = TypeVar("Answer")
 
 
 class Workstation:
@@ -79,6 +83,15 @@ class Workstation:
         if not sampler.link.is_open and not self._is_sampling:
             sampler.connect(self.settings.pace.open_timeout_s)
         return self._if_open(sampler)
+
+    def ask(self, what: str, name: str, question: Callable[[Backend], Answer]) -> Answer:
+        """Return what a backend answers, opening it if need be. For reading only; `what` stands in the error.
+
+        Raises TimedOut when it hangs, BackendUnavailable, and whatever the backend raises.
+        """
+        backend, patience_s = self.backend(name), self.settings.pace.answer_within_s
+        late = TimedOut(f"cannot {what}: {backend.title}: no answer for {patience_s:g} s")
+        return within(patience_s, late, lambda: question(backend))
 
     def statuses(self) -> tuple[BackendStatus, ...]:
         """Return how it stands with every backend, in the order of the settings."""
@@ -142,10 +155,14 @@ class Workstation:
 
     # Operations
 
-    def submit(self, command: str, ref: GuestRef | None = None, **arguments: object) -> Operation:
+    def submit(
+        self, command: str, ref: GuestRef | None = None, *, group: object = None, **arguments: object
+    ) -> Operation:
         """Begin a command of COMMANDS and return at once; how it ends is in the operation.
 
         One without a guest (guest.create, image.import …) goes to the argument `backend`, by default the first one.
+        Changes of limits that are given with one and the same `group` (any object) are one change: limit.undo and
+        limit.redo without a guest then take all of them back, or make all again, each as an operation of its own.
         Raises UsageError for a command or backend that does not exist.
         """
         if command in ("limit.undo", "limit.redo"):
@@ -154,7 +171,7 @@ class Workstation:
         name = str(chosen or self._names[0])
         if name not in self._names:
             raise UsageError(f"there is no backend {name!r}", hint="here are: " + ", ".join(self._names))
-        return self._dispatcher.submit(command, ref, name, self._max_parallel(name), arguments)
+        return self._dispatcher.submit(command, ref, name, self._max_parallel(name), arguments, group)
 
     def operations(self) -> tuple[Operation, ...]:
         """Return what runs and the last that ended, newest last."""
@@ -172,12 +189,12 @@ class Workstation:
         patience_s = self.settings.pace.stop_within_s
         deadline_s = time.monotonic() + patience_s
         # Operations use the backend: they get the first half of the time before it is closed.
-        _join(self._dispatcher.threads(), deadline_s - patience_s / 2)
+        join_all(self._dispatcher.threads(), deadline_s - patience_s / 2)
         for sampler in self._made():
             sampler.stop()
         threads = [sampler.thread for sampler in self._made() if sampler.thread is not None]
         threads += self._dispatcher.threads() + ([self._watch] if self._watch is not None else [])
-        return _join(threads, deadline_s)
+        return join_all(threads, deadline_s)
 
     # Inside
 
@@ -235,7 +252,7 @@ class Workstation:
 
     def _unread(self) -> dict[str, str]:
         down = [status for status in self.statuses() if status.state != "up"]
-        return {status.name: status.error.message if status.error else status.state for status in down}
+        return {status.name: status.error.message if status.error else "it does not answer" for status in down}
 
     def _read(self, names: Sequence[str], timeout_s: float) -> None:
         tickets: list[tuple[Sampler, int]] = []
@@ -276,9 +293,3 @@ class Workstation:
             sampler.wait(sampler.request(), min(0.5, self._interval_s))
         elif isinstance(operation.result, Guest):
             self._bus.publish_all(self.fleet.put(operation.result))
-
-
-def _join(threads: Sequence[threading.Thread], deadline_s: float) -> tuple[str, ...]:
-    for thread in threads:
-        thread.join(max(0.0, deadline_s - time.monotonic()))
-    return tuple(thread.name for thread in threads if thread.is_alive())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from app.core.workstation import Workstation
@@ -219,6 +222,59 @@ def test_undo_of_one_guest_leaves_the_others(open_station: Open, backend: Simula
 
     assert backend.limits(guest.ref) == before
     assert backend.limits(other).cpus == 0.5
+
+
+def test_changes_given_as_one_group_are_undone_and_made_again_together(
+    open_station: Open, backend: SimulatedBackend
+) -> None:
+    station = open_station(backend)
+    guest = guest_of(station)
+    refs = (guest.ref, guest_of_other(station, guest.ref))
+    before = [backend.limits(ref) for ref in refs]
+    bulk = object()
+    station.submit("guest.limit", refs[0], pids=91).wait(5)
+    for operation in [station.submit("guest.limit", ref, group=bulk, cpus=0.5) for ref in refs]:
+        operation.wait(5)
+
+    station.submit("limit.undo").wait(5)
+    wait_until(lambda: [backend.limits(ref).cpus for ref in refs] == [limits.cpus for limits in before])
+    assert backend.limits(refs[0]).pids == 91
+
+    wait_until(lambda: all(operation.is_done for operation in station.operations()))
+    station.submit("limit.redo").wait(5)
+    wait_until(lambda: [backend.limits(ref).cpus for ref in refs] == [0.5, 0.5])
+
+
+def test_a_change_of_a_guest_that_is_gone_does_not_stand_in_the_way_of_undo(
+    open_station: Open, backend: SimulatedBackend
+) -> None:
+    station = open_station(backend)
+    guest = guest_of(station)
+    gone = guest_of_other(station, guest.ref)
+    before = backend.limits(guest.ref)
+    station.submit("guest.limit", guest.ref, pids=91).wait(5)
+    station.submit("guest.limit", gone, pids=91).wait(5)
+    station.submit("guest.remove", gone, force=True).wait(5)
+    with pytest.raises(NotFound):
+        station.submit("limit.undo").wait(5)
+
+    station.submit("limit.undo").wait(5)
+
+    assert backend.limits(guest.ref) == before
+
+
+def test_what_the_system_refuses_to_a_backend_is_told_as_the_system_said_it(open_station: Open) -> None:
+    class OnAFullDisk(SimulatedBackend):
+        def stop(self, ref: GuestRef, recorder: Recorder, *, timeout_s: float | None = None) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/var/lib/innkeeper/names/db")
+
+    station = open_station(OnAFullDisk(guests=3))
+    guest = guest_of(station)
+
+    with pytest.raises(InnkeeperError) as caught:
+        station.submit("guest.stop", guest.ref).wait(5)
+
+    assert caught.value.message == f"cannot stop {guest.name}: No space left on device: /var/lib/innkeeper/names/db"
 
 
 def test_a_new_change_ends_the_chance_to_redo(open_station: Open, backend: SimulatedBackend) -> None:

@@ -65,3 +65,28 @@ def test_an_unknown_backend_is_refused_with_those_there_are(monkeypatch: pytest.
         settings_for(backends=["docker"])
 
     assert "native" in caught.value.hint
+
+
+def test_a_user_without_a_home_folder_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    for name in ("HOME", "INNKEEPER_ROOT", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+
+    with pytest.raises(UsageError, match="no home folder") as caught:
+        paths_for()
+
+    assert "--root DIR" in caught.value.hint
+
+
+def test_a_folder_below_one_that_is_gone_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    with pytest.raises(UsageError, match="the current folder is gone"):
+        paths_for(Path("state"))
