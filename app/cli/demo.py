@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 from app.cli.diagnostics import error_line
@@ -46,11 +45,11 @@ def demo_verb(args: argparse.Namespace, context: Context) -> int:
 def _create(context: Context) -> tuple[int, int]:
     """Return how many guests there are now, and the exit code of the first failure."""
     made = first_failure = 0
-    for backend in _showing(context.settings.backends, context):
+    for backend, closed in _showing(context.settings.backends, context):
         try:
             made += len(backend.demo_create(context.talk.say))
         except InnkeeperError as error:  # without libvirt there are still containers to look at
-            first_failure = context.talk.error(error, after=first_failure)
+            first_failure = context.talk.error(_cause(error, closed), after=first_failure)
         finally:
             backend.close()
     if not made and not first_failure:
@@ -61,11 +60,11 @@ def _create(context: Context) -> tuple[int, int]:
 def _remove(context: Context) -> int:
     first_failure = 0
     # The other way round: the first backend made the folder that the others have theirs in.
-    for backend in _showing(tuple(reversed(context.settings.backends)), context):
+    for backend, closed in _showing(tuple(reversed(context.settings.backends)), context):
         try:
             backend.demo_remove(context.talk.say)
         except BackendUnavailable as error:  # nothing of ours can run in what is not there
-            context.talk.note(f"{backend.title} left alone: {error_line(error)}")
+            context.talk.note(f"{backend.title} left alone: {error_line(_cause(error, closed))}")
         except InnkeeperError as error:
             first_failure = context.talk.error(error, after=first_failure)
         finally:
@@ -73,8 +72,13 @@ def _remove(context: Context) -> int:
     return first_failure
 
 
-def _showing(names: Sequence[str], context: Context) -> Iterator[Showing]:
-    """Yield the backends that can show themselves, opened where they can be."""
+def _cause(error: InnkeeperError, closed: BackendUnavailable | None) -> InnkeeperError:
+    """Return what stood in the way of opening the backend, if the error is only the echo of that."""
+    return closed if closed is not None and isinstance(error, BackendUnavailable) and not error.hint else error
+
+
+def _showing(names: Sequence[str], context: Context) -> Iterator[tuple[Showing, BackendUnavailable | None]]:
+    """Yield the backends that can show themselves, opened where they can be, with what stood in the way of that."""
     settings = context.settings
     for name in names:
         config = BackendConfig(settings.paths.state_dir, settings.paths.run_dir, settings.options_for(name))
@@ -84,6 +88,9 @@ def _showing(names: Sequence[str], context: Context) -> Iterator[Showing]:
             context.talk.note(f"{name} left out: {error}")
             continue
         if isinstance(backend, Demonstrating):
-            with suppress(BackendUnavailable):  # it says so itself, or starts what is missing
+            closed: BackendUnavailable | None = None
+            try:
                 backend.open()
-            yield cast(Showing, backend)
+            except BackendUnavailable as error:  # perhaps it can start what is missing
+                closed = error
+            yield cast(Showing, backend), closed

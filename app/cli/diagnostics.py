@@ -5,7 +5,7 @@ code   meaning
 =====  ==========================================================================
 0      it worked
 1      it did not; one line on stderr says what was tried and what the system said
-2      the command line makes no sense
+2      the command line makes no sense (`run`, `exec`: 125)
 125    `run`, `exec`: Innkeeper itself failed
 126    `run`, `exec`: the program cannot be executed
 127    `run`, `exec`: there is no such program
@@ -17,10 +17,10 @@ code   meaning
 
 from __future__ import annotations
 
-import os
 import sys
 
 from app.cli.clean import clean
+from app.cli.streams import silence, write_all
 from backends.errors import InnkeeperError
 
 FAILED = 1
@@ -49,15 +49,14 @@ class Talk:
     def raw(self, data: bytes) -> None:
         """Write bytes as they are: a foreground container's own stderr."""
         self._flush()
-        view = memoryview(data)
-        while view:
-            view = view[os.write(2, view) :]
+        write_all(2, data)
 
     def _write(self, line: str) -> None:
         try:
             encoding = sys.stderr.encoding or "ascii"
             sys.stderr.write(line.encode(encoding, "replace").decode(encoding) + "\n")
         except (OSError, ValueError):  # nobody listens; there is no other place to complain
+            silence(2)
             return
         self._flush()
 
@@ -65,7 +64,7 @@ class Talk:
         try:
             sys.stderr.flush()
         except (OSError, ValueError):
-            return
+            silence(2)
 
 
 def error_line(error: InnkeeperError) -> str:
@@ -75,4 +74,5 @@ def error_line(error: InnkeeperError) -> str:
         line += f"; {note}"
     if not error.hint:
         return line
-    return f"{line}. {error.hint}" if error.hint[:1].isupper() else f"{line} ({error.hint})"
+    stop = "" if line.endswith("?") else "."
+    return f"{line}{stop} {error.hint}" if error.hint[:1].isupper() else f"{line} ({error.hint})"

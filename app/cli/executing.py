@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.bridge import Bridge, Waiter
 from app.cli.context import capability_of
 from app.cli.diagnostics import RUNTIME
+from app.cli.logs import line_count
 from app.cli.terminal import (
     CONSOLE_ESCAPE,
     FORWARDED,
@@ -108,7 +109,8 @@ def _with_terminal(args: argparse.Namespace, context: Context, session: ExecSess
 def attach_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn attach`."""
     parser.add_argument("--no-stdin", action="store_true", help="only look on")
-    parser.add_argument("--tail", type=int, default=0, metavar="LINES", help="first the last lines it printed (0)")
+    parser.add_argument("--tail", type=line_count, default=0, metavar="LINES",
+                        help='first the last lines it printed (0); "all" for all')
     parser.add_argument("guest", metavar="GUEST", help="the container; Ctrl-P Ctrl-Q detaches from one with a terminal")
 
 
@@ -120,7 +122,8 @@ def attach_verb(args: argparse.Namespace, context: Context) -> int:
         guest = station.fleet.resolve(args.guest)
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Attaching, guest, "attach")
-        has_terminal = _has_terminal(backend.inspect(guest.ref))
+        inspected = station.ask(f"attach {guest.name}", backend.name, lambda _: backend.inspect(guest.ref))
+        has_terminal = _has_terminal(inspected)
         if has_terminal and not args.no_stdin:
             need_terminal("attach")
         foreground = Foreground(
@@ -155,7 +158,7 @@ def console_verb(args: argparse.Namespace, context: Context) -> int:
         assert isinstance(backend, Consoling)
         need_terminal("console")
         context.talk.note(f"this is the console of {station.fleet.display_name(guest)}; Ctrl-] leaves it")
-        session = backend.console(guest.ref)
+        session = station.ask(f"console {guest.name}", backend.name, lambda _: backend.console(guest.ref))
         try:
             with Signals(*FORWARDED, signal.SIGWINCH) as signals, RawTerminal(0):
                 Bridge(context.out, session, signals, takes_input=True, detach=DetachKeys(CONSOLE_ESCAPE)).run()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from app.cli.operating import add_trace_option, tracing
+from app.cli.operating import add_trace_option, tracing, wait_for
 from backends.base import Cleaning
 from backends.errors import InnkeeperError
 
@@ -68,7 +68,7 @@ def clean_verb(args: argparse.Namespace, context: Context) -> int:
         for name in context.settings.backends:
             try:
                 if isinstance(station.backend(name), Cleaning):
-                    result = station.submit("host.clean", backend=name).wait()
+                    result = wait_for(context, station.submit("host.clean", backend=name))
                     removed += [str(line) for line in result] if isinstance(result, (list, tuple)) else []
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)

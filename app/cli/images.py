@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from app.cli.figures import NONE, age_text, bytes_text, time_text
-from app.cli.operating import add_trace_option, tracing
+from app.cli.operating import add_trace_option, tracing, wait_for
 from backends.base import Images
 from backends.errors import InnkeeperError, UsageError
 from backends.model import Image
@@ -39,16 +39,17 @@ def image_verb(args: argparse.Namespace, context: Context) -> int:
     ):
         if args.act == "ls":
             assert isinstance(backend, Images)
-            return _list(args, context, list(backend.images()))
+            return _list(args, context, list(station.ask("list images", backend.name, lambda _: backend.images())))
         if args.act == "import":
             source = _source(args.source)
-            image = station.submit("image.import", backend=backend.name, name=args.name, source=source).wait()
+            begun = station.submit("image.import", backend=backend.name, name=args.name, source=source)
+            image = wait_for(context, begun)
             context.out.line(image.name if isinstance(image, Image) else args.name)
             return 0
         first_failure = 0
         for name in args.names:
             try:
-                station.submit("image.remove", backend=backend.name, name=name).wait()
+                wait_for(context, station.submit("image.remove", backend=backend.name, name=name))
                 context.out.line(name)
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.cli.context import capability_of
 from app.cli.figures import bytes_text
@@ -14,6 +14,8 @@ from backends.errors import InnkeeperError
 
 if TYPE_CHECKING:
     from app.cli.context import Context
+    from app.core.workstation import Workstation
+    from backends.model import Guest
 
 
 def inspect_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +30,7 @@ def inspect_verb(args: argparse.Namespace, context: Context) -> int:
     with context.workstation_for(args.guests) as station:
         for name in args.guests:
             try:
-                guest = station.fleet.resolve(name)
-                found.append(dict(station.backend(guest.ref.backend).inspect(guest.ref)))
+                found.append(_inspect(station, station.fleet.resolve(name)))
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)
     if len(args.guests) > 1:
@@ -37,6 +38,11 @@ def inspect_verb(args: argparse.Namespace, context: Context) -> int:
     elif found:
         context.out.json(found[0])
     return first_failure
+
+
+def _inspect(station: Workstation, guest: Guest) -> dict[str, Any]:
+    ref = guest.ref
+    return dict(station.ask(f"inspect {guest.name}", ref.backend, lambda backend: backend.inspect(ref)))
 
 
 def processes_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +58,7 @@ def processes_verb(args: argparse.Namespace, context: Context) -> int:
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Processes, guest, "processes")
         assert isinstance(backend, Processes)
-        found = backend.processes(guest.ref)
+        found = station.ask(f"list processes of {guest.name}", backend.name, lambda _: backend.processes(guest.ref))
     if args.json:
         context.out.json([asdict(process) for process in found])
         return 0
@@ -76,7 +82,8 @@ def trace_verb(args: argparse.Namespace, context: Context) -> int:
     """Print the recorded steps, each with the shell line that would do it."""
     with context.workstation_for([args.guest]) as station:
         guest = station.fleet.resolve(args.guest)
-        records = station.backend(guest.ref.backend).trace(guest.ref)
+        what = f"read the trace of {guest.name}"
+        records = station.ask(what, guest.ref.backend, lambda backend: backend.trace(guest.ref))
     for record in records:
         if args.json:
             context.out.json_line(asdict(record))

@@ -34,11 +34,12 @@ def declare(command: str, parser: argparse.ArgumentParser) -> None:
 
 def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
     names = (*_SHORT.get(argument.option, ()), argument.option)
+    text = argument.help[:1].lower() + argument.help[1:].rstrip(".")
     if argument.default is False:
-        parser.add_argument(*names, dest=argument.name, action="store_true", help=argument.help)
+        parser.add_argument(*names, dest=argument.name, action="store_true", help=text)
         return
     parser.add_argument(*names, dest=argument.name, type=argument.type, default=argument.default,
-                        metavar=_METAVARS.get(argument.option), help=argument.help)
+                        metavar=_METAVARS.get(argument.option), help=text)
 
 
 def given(command: str, args: argparse.Namespace) -> Mapping[str, object]:

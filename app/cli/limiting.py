@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.cli.context import capability_of
 from app.cli.figures import figure_text
 from app.cli.guest_json import limits_json
 from app.cli.operating import add_guests, add_trace_option, on_guests
-from backends.base import Limiting
+from backends.base import Backend, Limiting
 from backends.errors import UsageError
 from backends.model import Limits
 
@@ -92,11 +92,16 @@ def limit_verb(args: argparse.Namespace, context: Context) -> int:
 
 
 def _warn(context: Context, station: Workstation, guest: Guest, changes: Mapping[str, Any]) -> None:
-    backend = station.backend(guest.ref.backend)
-    if isinstance(backend, Limiting):
+    def warnings(backend: Backend) -> Sequence[str]:
+        if not isinstance(backend, Limiting):
+            return ()
         last = backend.sample().get(guest.ref) if guest.state.is_live else None
-        for warning in backend.limit_warnings(guest, changes, last):
-            context.talk.note(f"warning: {station.fleet.display_name(guest)}: {warning}")
+        return backend.limit_warnings(guest, changes, last)
+
+    shown = station.fleet.display_name(guest)
+    for warning in station.ask(f"look at the use of {shown}", guest.ref.backend, warnings):
+        named = warning if warning.startswith(f"{guest.name} ") else f"{shown}: {warning}"
+        context.talk.note(f"warning: {named}")
 
 
 def limits_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,8 +122,10 @@ def limits_verb(args: argparse.Namespace, context: Context) -> int:
         assert isinstance(backend, Limiting)
         collector.wait_for_rates(only=guest.ref.backend if guest.state.is_live else "")
         rates = station.latest(guest.ref) if guest.state.is_live else None
-        in_force = backend.limits(guest.ref)
-        why_not = backend.limit_fields(guest)
+        in_force, why_not = station.ask(
+            f"read limits of {guest.name}", backend.name,
+            lambda _: (backend.limits(guest.ref), backend.limit_fields(guest)),
+        )
         rows = [_Row(field, guest.limits, in_force, rates, why_not) for field in LIMIT_FIELDS.values()]
     if args.json:
         context.out.json(_as_json(guest, in_force, rows))

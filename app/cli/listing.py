@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID", "NOTE")
 _NOTE_WIDTH = 48
+_NO_GUESTS = "no guests. `inn run` makes a container, `inn demo` some to look at"
+_NONE_FITS = "no guest is like that; `inn ps` lists all"
 
 
 def ps_verb_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +40,13 @@ def ps_verb(args: argparse.Namespace, context: Context) -> int:
         elif args.quiet:
             for guest in guests:
                 context.out.line(guest.ref.id)
-        else:
+        elif guests:
             _print_table(context, station.fleet, guests)
             context.note_simulated(station)
-        return context.note_missing(station)
+        code = context.note_missing(station)
+        if not (guests or args.json or args.quiet or code):
+            context.talk.note(_NONE_FITS if station.fleet.guests() else _NO_GUESTS)
+        return code
 
 
 def _is_wanted(guest: Guest, args: argparse.Namespace) -> bool:
@@ -60,9 +65,6 @@ def _has_label(guest: Guest, wanted: str) -> bool:
 
 
 def _print_table(context: Context, fleet: Fleet, guests: list[Guest]) -> None:
-    if not guests:
-        context.talk.note("no guests. `inn run` makes a container, `inn demo` some to look at")
-        return
     context.out.table(_TITLES, [_row(fleet, guest) for guest in guests])
     context.out.flush()
 

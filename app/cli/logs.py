@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 def logs_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn logs`."""
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the guest ends")
-    parser.add_argument("-n", "--tail", type=_count, metavar="LINES", help='only the last lines; "all" for all')
+    parser.add_argument("-n", "--tail", type=line_count, metavar="LINES", help='only the last lines; "all" for all')
     parser.add_argument("-t", "--timestamps", action="store_true", help="put the time before each line")
     parser.add_argument("--json", action="store_true", help="print one object a line; data is the bytes in base64")
     parser.add_argument("guest", metavar="GUEST", help="the guest")
 
 
-def _count(text: str) -> int | None:
+def line_count(text: str) -> int | None:
+    """Return how many lines; None for "all"."""
     from app.core.units import parse_count
 
     return None if text == "all" else parse_count(text, what="number of lines")

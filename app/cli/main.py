@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.diagnostics import BROKEN_PIPE, FAILED, INTERRUPTED, Talk
+from app.cli.output import Output
+from app.cli.streams import end_output, open_standard_streams
 from app.cli.verbs import VERBS, Verb
-from backends.errors import InnkeeperError, UsageError
+from backends.errors import InnkeeperError, UsageError, os_error_text
 
 if TYPE_CHECKING:
     import argparse
@@ -19,21 +21,22 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Never raises."""
+    open_standard_streams()
     try:
-        try:
-            return _run(sys.argv[1:] if arguments is None else arguments)
-        finally:
-            sys.stdout.flush()
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        Output().flush()
+        return code
     except InnkeeperError as error:
-        return Talk().error(error)
+        code = Talk().error(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     except BrokenPipeError:
-        _silence_stdout()
-        return BROKEN_PIPE
+        code = BROKEN_PIPE
     except OSError as error:  # what a backend should have translated: still one line, no traceback
-        Talk().note(f"cannot go on: {error}")
-        return FAILED
+        Talk().note(f"cannot go on: {os_error_text(error)}")
+        code = FAILED
+    end_output()
+    return code
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -51,13 +54,15 @@ def _run(arguments: Sequence[str]) -> int:
 def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
     """Parse the verb's own arguments and do it."""
     from app.cli.context import Context
-    from app.cli.output import Output
     from app.cli.parser import function_of, parser_of
 
     try:
         parsed = parser_of(verb).parse_args(arguments)
     except SystemExit as leaving:  # argparse's way to end after --help
         return leaving.code if isinstance(leaving.code, int) else 0
+    except UsageError as error:
+        Talk().error(error)
+        return verb.usage_code
     context = Context(settings=settings_of(parsed), out=Output(color=not parsed.no_color))
     return function_of(verb)(parsed, context)
 
@@ -90,7 +95,6 @@ def _options(texts: Sequence[str]) -> dict[str, dict[str, str]]:
 def _run_without_verb(arguments: Sequence[str]) -> int:
     if "--version" in arguments or "-V" in arguments:
         from app import __version__
-        from app.cli.output import Output
 
         Output().line(f"inn {__version__}")
         return 0
@@ -122,10 +126,3 @@ def _suggestion(word: str) -> str:
 
     close = difflib.get_close_matches(word, [verb.name for verb in VERBS.values() if not verb.is_hidden], 1)
     return f"Did you mean {close[0]!r}? See `inn help`" if close else "See `inn help`"
-
-
-def _silence_stdout() -> None:
-    """Send what is still buffered nowhere, so that the interpreter does not complain while it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from backends.errors import InnkeeperError
+from backends.errors import InnkeeperError, TimedOut
 from backends.events import Event, StepDone
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from app.core.workstation import Workstation
     from backends.model import Guest
     from backends.trace import StepRecord
+
+_LONG_S = 15.0
+"""More than the time a container is given to end by itself."""
 
 Arguments = Callable[["Workstation", "Guest"], Mapping[str, object]]
 """Makes the arguments of a command for one guest."""
@@ -47,13 +50,23 @@ def on_guests(
             try:
                 if isinstance(begun, InnkeeperError):
                     raise begun
-                result = begun.wait()
+                result = wait_for(context, begun)
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)
                 continue
             (done or (lambda name, result: context.out.line(name)))(name, result)
             context.out.flush()
     return first_failure
+
+
+def wait_for(context: Context, operation: Operation) -> object:
+    """Return the operation's result or raise its error; while it takes long, say so once: it may hang."""
+    try:
+        return operation.wait(_LONG_S)
+    except TimedOut:
+        if not operation.is_done:
+            context.talk.note(f"{operation.title}: not done after {_LONG_S:g} s, still waiting; Ctrl-C leaves it alone")
+    return operation.wait()
 
 
 def _begin(station: Workstation, command: str, name: str, arguments: Arguments) -> Operation | InnkeeperError:

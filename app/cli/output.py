@@ -6,10 +6,16 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from app.cli.clean import clean
+from app.cli.streams import silence, write_all
+from backends.errors import InnkeeperError, os_error_text
+
+_WIDEST = 60
+"""Cells of a table on a terminal are at most so wide: one long name must not push all columns off it."""
 
 _STYLES = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
 
@@ -30,8 +36,9 @@ class Output:
         self._write(text)
 
     def table(self, titles: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
-        """Write a table; the columns named in `right` are aligned to the right."""
-        self._write("".join(line + "\n" for line in table_lines(titles, list(rows), right=right)))
+        """Write a table; the columns named in `right` are aligned to the right. On a terminal long cells are cut."""
+        widest = _WIDEST if self.is_terminal else None
+        self._write("".join(line + "\n" for line in table_lines(titles, list(rows), right=right, widest=widest)))
 
     def heading(self, text: str) -> None:
         """Write a line that begins a part."""
@@ -59,36 +66,60 @@ class Output:
         self._write(",".join(_csv_cell(cell) for cell in cells) + "\n")
         self.flush()
 
-    def home(self) -> None:
-        """On a terminal, go to the top left corner and clear what is below."""
-        if self.is_terminal and os.environ.get("TERM") != "dumb":
-            self._write("\x1b[H\x1b[J")
+    @property
+    def can_redraw(self) -> bool:
+        """True on a terminal that can be written over from the top."""
+        return self.is_terminal and os.environ.get("TERM") != "dumb"
+
+    def redraw(self, heading: str, lines: Sequence[str]) -> None:
+        """Write a heading and cleaned lines over the terminal from its top left corner, cut to its size."""
+        size = os.get_terminal_size(1)
+        columns, rows = size.columns or 80, size.lines or 24
+        shown = lines[: max(1, rows - 2)]
+        if len(shown) < len(lines):
+            shown = [*shown[:-1], f"… and {len(lines) - len(shown) + 1} more"]
+        first = self.paint(cut(clean(heading), columns), "bold")
+        self._write("\x1b[H" + "".join(line + "\x1b[K\n" for line in (first, *(cut(line, columns) for line in shown))))
+        self._write("\x1b[J")
 
     def raw(self, data: bytes) -> None:
         """Write bytes as they are, at once: a foreground container's own output."""
         self.flush()
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(1, view) :]
-            except BlockingIOError:  # someone set the terminal non-blocking
-                _wait_writable(1)
+        with _writing():
+            write_all(1, data)
 
     def flush(self) -> None:
-        """Push out what is buffered."""
-        sys.stdout.flush()
+        """Push out what is buffered. Raises InnkeeperError if it cannot be written."""
+        with _writing():
+            sys.stdout.flush()
 
     def _write(self, text: str) -> None:
-        try:
-            sys.stdout.write(text)
-        except UnicodeEncodeError:  # a C locale: better a "?" than no table
-            encoding = sys.stdout.encoding or "ascii"
-            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        with _writing():
+            try:
+                sys.stdout.write(text)
+            except UnicodeEncodeError:  # a C locale: better a "?" than no table
+                encoding = sys.stdout.encoding or "ascii"
+                sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
 
 
-def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = ()) -> list[str]:
-    """Return a table's lines: columns as wide as their widest cell, two spaces between, cells cleaned."""
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # the reader went away: no error of ours, it has an exit code of its own
+        raise
+    except OSError as error:
+        silence(1)
+        raise InnkeeperError(f"cannot write to stdout: {os_error_text(error)}") from error
+
+
+def table_lines(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Iterable[str] = (), widest: int | None = None
+) -> list[str]:
+    """Return a table's lines: columns as wide as their widest cell, two spaces between, cells cleaned (and cut)."""
     cleaned = [list(titles), *([clean(cell) for cell in row] for row in rows)]
+    if widest is not None:  # but the last column, which pushes nothing away
+        cleaned = [[*(cut(cell, widest) for cell in row[:-1]), row[-1]] for row in cleaned]
     widths = [max(cell_width(row[index]) for row in cleaned) for index in range(len(titles))]
     to_right = set(right)
     lines = []
@@ -99,6 +130,19 @@ def table_lines(titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: 
             padded.append(room + cell if title in to_right else cell + room)
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+def cut(text: str, width: int) -> str:
+    """Return the text, or its beginning and "…" if it takes more cells than that."""
+    if cell_width(text) <= width:
+        return text
+    kept, used = "", 1
+    for character in text:
+        used += _character_width(character)
+        if used > width:
+            break
+        kept += character
+    return kept + "…"
 
 
 def cell_width(text: str) -> int:
@@ -119,9 +163,3 @@ def _csv_cell(value: object) -> str:
         return ""
     text = clean(value) if isinstance(value, str) else str(value)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"') else text
-
-
-def _wait_writable(fd: int) -> None:
-    import select
-
-    select.select([], [fd], [])

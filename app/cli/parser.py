@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the error with a pointer to the help."""
-        raise UsageError(f"{self.prog.partition(' ')[2] or 'inn'}: {message}", hint=f"See {self.prog} --help")
+        verb = self.prog.partition(" ")[2]
+        raise UsageError(f"{verb}: {message}" if verb else message, hint=f"See {self.prog} --help")
 
     def _print_message(self, message: str, file: object = None) -> None:
         Output().text(message)

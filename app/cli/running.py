@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.diagnostics import RUNTIME
 from app.cli.limiting import add_limit_options, given_limits
-from app.cli.operating import add_trace_option, tracing
+from app.cli.operating import add_trace_option, tracing, wait_for
 from app.cli.terminal import need_terminal, terminal_size
 from backends.base import ContainerSpec, Creating, Removing, Waiting
 from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError
@@ -110,7 +110,7 @@ def create_verb(args: argparse.Namespace, context: Context) -> int:
         if args.explain:
             return _explain(args, context, backend, spec)
         with tracing(context, station, args.trace):
-            context.out.line(_create(station, backend, spec).ref.id)
+            context.out.line(_create(context, station, backend, spec).ref.id)
     return 0
 
 
@@ -131,9 +131,9 @@ def _run(args: argparse.Namespace, context: Context) -> int:
         if args.tty and args.interactive and not args.detach:
             need_terminal("run")
         with tracing(context, station, args.trace):
-            guest = _create(station, backend, spec)
+            guest = _create(context, station, backend, spec)
             try:
-                station.submit("guest.start", guest.ref).wait()
+                wait_for(context, station.submit("guest.start", guest.ref))
             except BaseException:
                 if args.rm:
                     _remove(context, backend, guest)
@@ -144,8 +144,8 @@ def _run(args: argparse.Namespace, context: Context) -> int:
             return _follow(args, context, backend, guest)
 
 
-def _create(station: Workstation, backend: Backend, spec: ContainerSpec) -> Guest:
-    guest = station.submit("guest.create", backend=backend.name, spec=spec).wait()
+def _create(context: Context, station: Workstation, backend: Backend, spec: ContainerSpec) -> Guest:
+    guest = wait_for(context, station.submit("guest.create", backend=backend.name, spec=spec))
     assert isinstance(guest, Guest)
     return guest
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.figures import figure_text, time_text
 from app.cli.listing import state_text
+from app.cli.output import table_lines
 from app.cli.pace import Collector
 from backends.errors import InnkeeperError, UsageError
 from backends.metrics import FIELDS, Rates
@@ -23,6 +24,8 @@ _SHOWN = (
     "cpu_pct", "cpu_throttled_pct", "memory_bytes", "memory_limit_bytes", "io_read_bytes_per_s", "io_write_bytes_per_s",
     "net_rx_bytes_per_s", "net_tx_bytes_per_s", "pids",
 )
+_WIDEST_NAME = 32
+
 KEYS = ("time", "name", "backend", "kind", "state", "id", *FIELDS)
 """Columns of the CSV and keys of the JSON, in order."""
 
@@ -140,14 +143,18 @@ def _csv_cells(record: dict[str, Any]) -> list[object]:
 def _print_table(
     args: argparse.Namespace, context: Context, station: Workstation, rows: Sequence[tuple[Guest, Rates]]
 ) -> None:
-    if args.count is None:
-        context.out.home()
-    context.out.heading(time.strftime("%Y-%m-%d %H:%M:%S"))
     titles = ("NAME", "KIND", "STATE", *(FIELDS[name].title for name in _SHOWN))
     cells = [
         (station.fleet.display_name(guest), str(guest.kind), state_text(guest),
          *(figure_text(getattr(rates, name), FIELDS[name].unit) for name in _SHOWN))
         for guest, rates in rows
     ]
-    context.out.table(titles, cells, right=titles[3:])
+    lines = table_lines(titles, cells, right=titles[3:], widest=_WIDEST_NAME if context.out.is_terminal else None)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    if args.count is None and context.out.can_redraw:
+        context.out.redraw(now, lines)
+        return
+    context.out.heading(now)
+    for line in lines:
+        context.out.line(line)
     context.out.line()

@@ -57,7 +57,7 @@ def _list(args: argparse.Namespace, context: Context) -> int:
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Snapshotting, guest, "snapshot")
         assert isinstance(backend, Snapshotting)
-        found = backend.snapshots(guest.ref)
+        found = station.ask(f"list snapshots of {guest.name}", backend.name, lambda _: backend.snapshots(guest.ref))
     if args.json:
         context.out.json([_as_json(snapshot) for snapshot in found])
     elif found:

@@ -24,6 +24,8 @@ class Verb:
     """What it does, one sentence without its full stop."""
 
     is_hidden: bool = False
+    usage_code: int = 2
+    """Exit code for options that make no sense; where 2 can be the program's own answer, docker's 125."""
 
     @property
     def function(self) -> str:
@@ -41,7 +43,7 @@ VERBS: dict[str, Verb] = {
         Verb("limits", "limiting", "See", "Show a guest's limits and whether they bite"),
         Verb("processes", "inspecting", "See", "List the processes inside a guest, as the host sees them"),
         Verb("trace", "inspecting", "See", "Show what was done to a guest, with the commands that do it by hand"),
-        Verb("run", "running", "Make and end", "Create a container from an image and run it"),
+        Verb("run", "running", "Make and end", "Create a container from an image and run it", usage_code=125),
         Verb("create", "running", "Make and end", "Create a container and do not start it"),
         Verb("start", "lifecycle", "Make and end", "Start guests"),
         Verb("stop", "lifecycle", "Make and end", "Ask guests to end, and end containers by force after a time"),
@@ -54,7 +56,7 @@ VERBS: dict[str, Verb] = {
         Verb("rm", "lifecycle", "Make and end", "Remove guests for good"),
         Verb("limit", "limiting", "Change", "Change guests' limits, at once"),
         Verb("snapshot", "snapshots", "Change", "Save, list, restore and remove states of a guest"),
-        Verb("exec", "executing", "Work inside", "Run a program in a live container"),
+        Verb("exec", "executing", "Work inside", "Run a program in a live container", usage_code=125),
         Verb("attach", "executing", "Work inside", "Connect the terminal to a live container's own program"),
         Verb("console", "executing", "Work inside", "Connect the terminal to a guest's serial console"),
         Verb("image", "images", "Host", "List, import and remove images"),

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -223,3 +224,24 @@ def test_the_demo_shows_three_containers_and_goes_without_a_trace(native: Inn) -
     assert names(native) == []
     left = subprocess.run(["pgrep", "-f", str(native.root)], capture_output=True, text=True, check=False).stdout
     assert left == ""
+
+
+def helpers_of(inn: Inn) -> list[str]:
+    """Return the command lines of processes that serve this state folder."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError):  # it has just ended
+            found.append(Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [line for line in found if str(inn.root) in line and "spawner" in line]
+
+
+def test_clean_ends_the_helpers_when_no_container_is_live(native: Inn) -> None:
+    native("run", "-d", "--name", "only", "host", "sleep", "1000")
+    assert native("clean").code == 0
+    with_one = helpers_of(native)
+    native("rm", "-f", "only")
+
+    assert native("clean").code == 0
+
+    assert with_one
+    wait_until(lambda: not helpers_of(native))

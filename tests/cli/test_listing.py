@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 
+from app.cli.output import cell_width
 from backends.metrics import FIELDS
 from tests.cli.conftest import Inn
+from tests.cli.terminal import Terminal
 
 PS_KEYS = {"id", "name", "backend", "kind", "state", "image", "created", "limits"}
 TOP_KEYS = {
@@ -34,6 +37,35 @@ def test_ps_prints_a_line_a_guest_and_says_that_they_are_simulated(inn: Inn) -> 
     assert lines[0].split() == ["NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID", "NOTE"]
     assert len(lines) == 1 + len(inn("ps", "--json").json)
     assert "none of them is real" in done.err
+
+
+def test_ps_says_whether_there_are_none_or_none_fits_or_nobody_could_be_asked(inn: Inn) -> None:
+    assert "no guests" in inn("ps", "--option", "simulated.guests=0").err
+    assert "`inn ps` lists all" in inn("ps", "--label", "nobody=has-it").err
+    lost = inn("ps", "--option", "simulated.fail=the daemon is gone")
+    assert (lost.code, lost.out) == (1, "")
+    assert "no guest" not in lost.err
+    assert lost.err.count("\n") == 1
+
+
+def test_a_long_name_does_not_push_the_columns_off_a_terminal(inn: Inn) -> None:
+    arguments = ("--option", "simulated.names=hostile", "ps")
+    with Terminal(inn.command(*arguments), env=inn.environment(), size=(60, 200)) as terminal:
+        shown = terminal.wait_for(b"none of them is real").decode()
+
+    assert "n" * 59 + "…" in shown
+    assert "n" * 60 not in shown
+    assert "n" * 100 in inn(*arguments).out
+
+
+def test_top_at_a_terminal_draws_over_itself_and_stays_within_it(inn: Inn) -> None:
+    with Terminal(inn.command("top", "-d", "0.2"), env=inn.environment(), size=(12, 60)) as terminal:
+        frame = terminal.wait_for(b"\x1b[J\x1b[H").split(b"\x1b[H")[1].split(b"\x1b[J")[0]
+
+    plain = re.sub(r"\x1b\[[0-9;]*[mK]", "", frame.decode()).splitlines()
+    assert len(plain) == 11
+    assert max(cell_width(line) for line in plain) <= 60
+    assert plain[-1].startswith("… and ")
 
 
 def test_ps_filters(inn: Inn) -> None:

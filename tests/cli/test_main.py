@@ -67,6 +67,31 @@ def test_what_makes_no_sense_is_one_line_and_exit_code_2(inn: Inn, arguments: tu
     assert done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments", [("run", "--nope", "host"), ("run", "--cpus", "lots", "host"), ("exec",)], ids=" ".join
+)
+def test_where_2_can_be_the_programs_own_answer_nonsense_is_125(inn: Inn, arguments: tuple[str, ...]) -> None:
+    done = inn(*arguments)
+
+    assert (done.code, done.out) == (125, "")
+    assert done.err.count("\n") == 1
+
+
+def test_a_global_option_without_its_value_is_said_once(inn: Inn) -> None:
+    inn.options = []
+
+    assert inn("--root").err == "inn: argument --root: expected one argument. See inn --help\n"
+
+
+def test_a_demo_that_cannot_begin_says_why(inn: Inn) -> None:
+    inn.options = ["--root", "/proc/nowhere", "--backend", "native"]
+
+    for arguments in (("demo", "--no-screen"), ("demo", "--remove")):
+        said = inn(*arguments).err
+        assert "root" in said or "/proc/nowhere" in said
+        assert "not open" not in said
+
+
 def test_global_options_are_taken_after_the_verb_too(inn: Inn) -> None:
     inn.options = []
 
