@@ -23,7 +23,7 @@ from backends.native.looking import Looking
 from backends.native.making import Making
 from backends.native.sampling import Sampling
 from backends.native.saving import Saving
-from backends.native.sweep import Sweeper
+from backends.native.sweep import KEEPER, Sweeper
 from backends.registry import BackendConfig
 from backends.trace import Recorder
 
@@ -100,4 +100,5 @@ class NativeBackend(Saving, Making, Looking):
         """End the spawner, and let go of the parent cgroup if nothing is in it."""
         self._spawner.shutdown()
         if self._host_found is not None:
-            self._host_found.group(self._parent).remove_if_unused()
+            for path in (f"{self._parent}/{KEEPER}", self._parent):
+                self._host_found.group(path).remove_if_unused()

@@ -27,7 +27,7 @@ from backends.native import protocol
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore
 from backends.native.supervisor import Supervisor
-from backends.native.sweep import clean_up_after
+from backends.native.sweep import KEEPER, clean_up_after
 
 _IDLE_S = 120.0
 _REQUEST_TIMEOUT_S = 5.0
@@ -41,7 +41,7 @@ class Spawner:
     def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str, lock: int) -> None:
         self._lock = lock
         self._store, self._host, self._version = store, host, version
-        self._keeper = host.group(f"{parent}/keeper")
+        self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._clients: dict[socket.socket, float] = {}
         """Those that have not asked yet, and since when."""

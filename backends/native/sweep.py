@@ -19,6 +19,9 @@ from backends.native.record import ContainerRecord
 from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore
 
+KEEPER = "keeper"
+"""The group below the parent's that the spawner is in."""
+
 _PATIENCE_S = 2.0
 _CLEANING_S = 10.0
 
@@ -144,9 +147,11 @@ class Sweeper:
     def _groups(self, ids: set[str]) -> list[str]:
         done = []
         for name in self._host.group(self._parent).children():
-            if name in ids or name == "keeper":
-                continue
             group = self._host.group(f"{self._parent}/{name}")
+            if name == KEEPER:
+                group.remove_if_unused()  # of a spawner that was killed
+            if name in ids or name == KEEPER:
+                continue
             group.kill()
             group.remove()
             done.append(f"cgroup {group.path}: belongs to no container")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 from pathlib import Path
 
 import pytest
 
 from backends.base import ContainerSpec
 from backends.errors import InnkeeperError
+from backends.native import protocol
 from backends.native.backend import NativeBackend
 from backends.native.network import bridge_name
 from backends.trace import Recorder
@@ -114,3 +117,17 @@ def test_when_all_is_shut_down_no_process_cgroup_or_link_of_ours_is_there(native
     assert found["cgroups"] == []
     assert parent_folders(native) == []
     assert found["links"] == []
+
+
+def test_a_spawner_that_was_killed_leaves_no_cgroup_either(native: NativeBackend, root: Path) -> None:
+    guest = native.create(ContainerSpec("host", ("sleep", "1000")), R)
+    native.start(guest.ref, R)
+    with protocol.connect(root / "run" / "spawner", 5.0) as sock:
+        pid = protocol.peer_pid(sock)
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    select.select([pidfd], [], [], 10.0)
+    os.close(pidfd)
+    native.remove(guest.ref, R, force=True)
+    native.shutdown()
+    assert parent_folders(native) == []
