@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from backends.base import Backend
     from backends.model import Guest
 
+_TRIED = {
+    "attach": "attach to", "console": "open the console of", "exec": "run a program in",
+    "logs": "read the log of", "processes": "list the processes of",
+}
+"""What a verb tries, where its name alone makes no sentence."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -85,9 +91,9 @@ def capability_of(backend: Backend, capability: type, guest: Guest, verb: str) -
     """Raise Unsupported unless the backend has the capability and this guest allows the verb."""
     reason = backend.why_not(verb, guest)
     if reason is None and not isinstance(backend, capability):
-        reason = f"{backend.title} cannot {verb}"
+        reason = f"{backend.title} has no such thing"
     if reason is not None:
-        raise Unsupported(f"cannot {verb} {guest.name}: {reason}")
+        raise Unsupported(f"cannot {_TRIED.get(verb, verb)} {guest.name}: {reason}")
 
 
 def _list(names: Sequence[str]) -> str:

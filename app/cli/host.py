@@ -65,7 +65,9 @@ def clean_verb(args: argparse.Namespace, context: Context) -> int:
     removed: list[str] = []
     first_failure = 0
     with context.workstation() as station, tracing(context, station, args.trace):
-        for name in context.settings.backends:
+        if code := context.note_missing(station):
+            return code
+        for name in (status.name for status in station.statuses() if status.state == "up"):
             try:
                 if isinstance(station.backend(name), Cleaning):
                     result = wait_for(context, station.submit("host.clean", backend=name))

@@ -11,7 +11,7 @@ from app.cli.diagnostics import BROKEN_PIPE, FAILED, INTERRUPTED, Talk
 from app.cli.output import Output
 from app.cli.streams import end_output, open_standard_streams
 from app.cli.verbs import VERBS, Verb
-from backends.errors import InnkeeperError, UsageError, os_error_text
+from backends.errors import InnkeeperError, Unsupported, UsageError, os_error_text
 
 if TYPE_CHECKING:
     import argparse
@@ -116,6 +116,11 @@ def open_screen(settings: Settings) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         hint = "Use `inn top -n 3 --json` or `inn ps`, or see `inn help`"
         raise UsageError("cannot open the screen: there is no terminal", hint=hint)
+    from importlib.util import find_spec
+
+    if find_spec("textual") is None:
+        hint = "pip install textual; without it there are `inn ps`, `inn top` and all other commands"
+        raise Unsupported("cannot open the screen: the Python package textual is not installed", hint=hint)
     from app.tui.app import run  # the one place where the command line needs the screen
 
     return run(settings)

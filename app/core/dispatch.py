@@ -128,6 +128,11 @@ class Dispatcher:
             self._bus.fault(operation.title)
             error = InnkeeperError(f"cannot {operation.title}: {os_error_text(caught)}")
             error.__cause__ = caught
+        except ModuleNotFoundError as caught:
+            self._bus.fault(operation.title)
+            what = f"cannot {operation.title}: the Python package {caught.name} is not installed"
+            error = InnkeeperError(what, hint=f"pip install {caught.name}")
+            error.__cause__ = caught
         except Exception as caught:  # the end of a thread: a fault in a backend is reported as this operation's error
             error = InnkeeperError(self._bus.fault(operation.title))
             error.__cause__ = caught

@@ -96,6 +96,13 @@ def test_cleaning_says_what_it_removed(inn: Inn) -> None:
     assert inn("clean").err == "inn: nothing to clean\n"
 
 
+def test_cleaning_goes_on_without_a_backend_that_is_off(inn: Inn) -> None:
+    done = inn("clean", "--backend", "libvirt", "--libvirt-uri", "nosuch:///driver")
+
+    assert done.code == 0
+    assert "not shown" in done.err
+
+
 def test_a_demo_that_no_backend_can_give_is_said(inn: Inn) -> None:
     done = inn("demo")
 

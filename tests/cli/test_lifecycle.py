@@ -79,14 +79,16 @@ def test_processes_have_a_table_and_json(inn: Inn) -> None:
     assert len(inn("processes", "db").out.splitlines()) > 1
 
 
-@pytest.mark.parametrize("verb", ["exec", "attach", "console"])
-def test_what_a_backend_cannot_do_is_said_with_the_reason(inn: Inn, verb: str) -> None:
+@pytest.mark.parametrize(
+    "verb, tried", [("exec", "run a program in"), ("attach", "attach to"), ("console", "open the console of")]
+)
+def test_what_a_backend_cannot_do_is_said_with_the_reason(inn: Inn, verb: str, tried: str) -> None:
     arguments = [verb, "db", "true"] if verb == "exec" else [verb, "db"]
 
     done = inn(*arguments)
 
     assert done.code == (125 if verb == "exec" else 1)
-    assert done.err == f"inn: cannot {verb} db: a simulated guest runs no programs\n"
+    assert done.err == f"inn: cannot {tried} db: a simulated guest runs no programs\n"
 
 
 def make_other(config: BackendConfig) -> SimulatedBackend:

@@ -13,6 +13,7 @@ from app import __version__
 from app.cli.verbs import VERBS
 from app.core.commands import COMMANDS
 from tests.cli.conftest import ROOT, Inn
+from tests.cli.terminal import Terminal
 
 SHOWN = sorted(verb.name for verb in VERBS.values() if not verb.is_hidden)
 
@@ -107,6 +108,17 @@ def test_without_a_terminal_the_screen_is_refused_in_one_line(inn: Inn) -> None:
     assert (done.code, done.out) == (2, "")
     assert "inn top -n 3 --json" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_without_textual_the_screen_is_refused_in_one_line(inn: Inn) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); sys.modules['textual'] = None\n"
+        "from app.cli.main import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-I", "-c", code, str(ROOT), *inn.options]
+    with Terminal(command, env=inn.environment()) as terminal:
+        assert terminal.wait() == 1
+        terminal.wait_for(b"cannot open the screen: the Python package textual is not installed")
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(inn: Inn) -> None:

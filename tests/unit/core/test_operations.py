@@ -277,6 +277,19 @@ def test_what_the_system_refuses_to_a_backend_is_told_as_the_system_said_it(open
     assert caught.value.message == f"cannot stop {guest.name}: No space left on device: /var/lib/innkeeper/names/db"
 
 
+def test_a_package_that_is_not_installed_is_named(open_station: Open) -> None:
+    class WithoutNetlink(SimulatedBackend):
+        def start(self, ref: GuestRef, recorder: Recorder) -> None:
+            import pyroute_that_nobody_has  # type: ignore[import-not-found]  # noqa: F401
+
+    station = open_station(WithoutNetlink(guests=3))
+
+    with pytest.raises(InnkeeperError, match="the Python package pyroute_that_nobody_has is not installed") as caught:
+        station.submit("guest.start", guest_of(station).ref).wait(5)
+
+    assert caught.value.hint == "pip install pyroute_that_nobody_has"
+
+
 def test_a_new_change_ends_the_chance_to_redo(open_station: Open, backend: SimulatedBackend) -> None:
     station = open_station(backend)
     guest = guest_of(station)
