@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -42,6 +43,8 @@ class Prompt(ModalScreen[str | None]):
         super().__init__()
         self._label, self._value, self._hint = label, value, hint
         self._check, self._on_change = check, on_change
+        self._early: list[events.Key] = []
+        self._is_ready = False
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -56,6 +59,28 @@ class Prompt(ModalScreen[str | None]):
         bar.set(label)
         self.query_one(".-problem", Bar).display = False
         self.query_one(Input).focus()
+        self._is_ready = True
+        for event in self._early:
+            self._type(event)
+
+    def take_early(self, event: events.Key) -> bool:
+        """Take a key that was typed before the input had the focus; False if it is no such key."""
+        if not event.is_printable and (self._is_ready or event.key not in ("enter", "backspace")):
+            return False
+        if self._is_ready:
+            self._type(event)
+        else:
+            self._early.append(event)
+        return True
+
+    def _type(self, event: events.Key) -> None:
+        field = self.query_one(Input)
+        if event.key == "enter":
+            self._submit(field.value)
+        elif event.key == "backspace":
+            field.action_delete_left()
+        elif event.character is not None:
+            field.insert_text_at_cursor(event.character)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -64,9 +89,12 @@ class Prompt(ModalScreen[str | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        problem = self._check(event.value) if self._check is not None else ""
+        self._submit(event.value)
+
+    def _submit(self, value: str) -> None:
+        problem = self._check(value) if self._check is not None else ""
         if not problem:
-            self.dismiss(event.value)
+            self.dismiss(value)
             return
         bar = self.query_one(".-problem", Bar)
         bar.display = True

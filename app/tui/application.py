@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textual import events
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import Monochrome, NoColor
@@ -101,6 +102,13 @@ class InnkeeperApp(App[int]):
         # To every screen of the stack: those below a dialog stay fresh.
         for screen in self.screen_stack:
             screen.post_message(CoreChanged(batch))
+
+    def on_key(self, event: events.Key) -> None:
+        """Hand what was typed while a prompt came up to the prompt: Textual would drop it."""
+        take_early = getattr(self.screen, "take_early", None)  # a Prompt's; not imported before it is needed
+        if take_early is not None and take_early(event):
+            event.stop()
+            event.prevent_default()
 
     # ---- ways out
 

@@ -51,7 +51,7 @@ class KeyLine:
             hints += [hint for hint in self._commands(rows[0]) if hint[0] not in taken]
         hints += [hint for hint in more if hint[0] not in taken]
         right = _spans(always)
-        while hints and width_of(_spans(hints)) + width_of(right) > bar.size.width:
+        while hints and width_of(_spans(hints)) + width_of(right) >= bar.size.width:
             hints.pop()
         bar.set(_spans(hints), right)
 

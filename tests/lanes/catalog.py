@@ -57,7 +57,7 @@ _SPECIAL = (
         run_pytest,
         ("tests/libvirt",),
         needs=_libvirt_needed,
-        expects=("root", "libvirt", "virsh", "busybox", "qemu-system-x86_64"),
+        expects=("root", "libvirt", "virsh", "busybox", "qemu-system-x86_64", "tmux"),
         limit_s=600,
     ),
     Lane(

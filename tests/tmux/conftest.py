@@ -1,85 +1,13 @@
-"""A tmux server of our own, and the program in it."""
+"""The program over simulated guests, in windows of tmux."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.tools.waiting import wait_until
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Window:
-    """One tmux window with a shell in which the program runs."""
-
-    def __init__(self, socket: str, size: tuple[int, int]) -> None:
-        self._socket = socket
-        width, height = size
-        # A shell around the program: what it prints afterwards shows that the terminal is usable again.
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-s", "inn", "-x", str(width), "-y", str(height),
-                  "env -u TMUX PS1='prompt> ' bash --norc --noprofile")  # fmt: skip
-        self.tmux("set-option", "-g", "status", "off")
-        self.tmux("resize-window", "-t", "inn", "-x", str(width), "-y", str(height))
-        self.see("prompt>")
-
-    def tmux(self, *arguments: str) -> str:
-        """Give a command to our tmux server and return what it prints."""
-        done = subprocess.run(["tmux", "-L", self._socket, *arguments], capture_output=True, text=True, timeout=10)
-        return done.stdout
-
-    @property
-    def text(self) -> str:
-        """What is on the screen."""
-        return self.tmux("capture-pane", "-p", "-t", "inn")
-
-    @property
-    def lines(self) -> list[str]:
-        """The same, line by line."""
-        return self.text.split("\n")
-
-    def line_with(self, text: str) -> str:
-        """The first line that has the text; empty if none has."""
-        return next((line for line in self.lines if text in line), "")
-
-    def press(self, *keys: str) -> None:
-        """Press keys, in tmux's words."""
-        self.tmux("send-keys", "-t", "inn", *keys)
-
-    def type(self, text: str) -> None:
-        """Type a text."""
-        self.tmux("send-keys", "-t", "inn", "-l", text)
-
-    def see(self, text: str, timeout_s: float = 15.0) -> None:
-        """Wait until the text is on the screen."""
-        try:
-            wait_until(lambda: text in self.text, timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"never saw {text!r}; the screen shows:\n{self.text}") from error
-
-    def until(self, condition: Callable[[], object], timeout_s: float = 15.0) -> None:
-        """Wait until the condition holds."""
-        try:
-            wait_until(lambda: bool(condition()), timeout_s)
-        except AssertionError as error:
-            raise AssertionError(f"did not come about; the screen shows:\n{self.text}") from error
-
-    @property
-    def pane_pid(self) -> int:
-        """Process id of the shell."""
-        return int(self.tmux("display-message", "-p", "-t", "inn", "#{pane_pid}"))
-
-    def close(self) -> None:
-        """End our tmux server and all in it."""
-        self.tmux("kill-server")
-
+from tests.tools.window import Window
 
 Open = Callable[..., Window]
 
@@ -89,15 +17,15 @@ def open_window(tmp_path: Path) -> Iterator[Open]:
     """Return what opens a window and runs the program in it over simulated guests."""
     windows: list[Window] = []
 
-    def opened(size: tuple[int, int] = (100, 30), *options: str, guests: int = 12,
-               exported: dict[str, str] | None = None) -> Window:
-        window = Window(f"inn-test-{os.getpid()}-{uuid.uuid4().hex[:8]}", size)
+    def opened(
+        size: tuple[int, int] = (100, 30), *options: str, guests: int = 12, exported: dict[str, str] | None = None
+    ) -> Window:
+        window = Window(size)
         windows.append(window)
-        command = [sys.executable, "-I", str(ROOT / "innkeeper.py"), "--root", str(tmp_path), "--backend", "simulated",
-                   "--option", f"simulated.guests={guests}", *options]  # fmt: skip
         for name, value in (exported or {}).items():
             window.type(f"export {name}={value}\n")
-        window.type(" ".join(shlex.quote(word) for word in command) + "; echo left with $?\n")
+        simulated = ("--backend", "simulated", "--option", f"simulated.guests={guests}")
+        window.run("--root", str(tmp_path), *simulated, *options)
         window.see("STATE")
         window.see("● running")
         return window

@@ -8,8 +8,9 @@ import signal
 import psutil
 import pytest
 
-from tests.tmux.conftest import Open, Window
+from tests.tmux.conftest import Open
 from tests.tools.waiting import wait_until
+from tests.tools.window import Window
 
 
 def program_of(window: Window) -> psutil.Process:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textual import events
+
 from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
@@ -62,6 +64,19 @@ async def test_the_filter_works_while_it_is_typed_and_escape_clears_it(open_scre
         assert set(names(driver)) == {"web-1", "web-2"}
         await driver.press("escape")
         assert len(names(driver)) == 8
+
+
+async def test_what_is_typed_faster_than_the_prompt_comes_up_is_not_lost(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        for key, character in (
+            ("slash", "/"),
+            *((each, each) for each in "webx"),
+            ("backspace", "\x08"),
+            ("enter", "\r"),
+        ):
+            driver.app.post_message(events.Key(key, character))
+        await driver.until(lambda: driver.table.filter.text == "web" and driver.app.screen is driver.main)
+        assert set(names(driver)) == {"web-1", "web-2"}
 
 
 async def test_escape_within_the_filter_brings_the_old_one_back(open_screen: Open) -> None:

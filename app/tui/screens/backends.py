@@ -74,7 +74,7 @@ def _backend(status: BackendStatus) -> list[Line]:
     lines = [line(" ", (fit(clean(status.name), 12), "strong"), (state, _ROLES[state]), title)]
     if state == "up":
         cost = f", {status.sample_cost_s * 1000:.1f} ms of CPU a pass" if status.sample_cost_s is not None else ""
-        lines.append(line((" " * 13 + f"{status.guests} guests{cost}", "dim")))
+        lines.append(line((" " * 13 + f"{status.guests} {'guest' if status.guests == 1 else 'guests'}{cost}", "dim")))
     if status.error is not None:
         lines.append(line(" " * 13, (clean(status.error.message), "warn")))
         if status.error.hint:

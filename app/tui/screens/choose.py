@@ -17,7 +17,7 @@ from widgets.text import fit
 
 _CSS = """
 {name} {{ align: center middle; }}
-{name} LineView {{ width: 74; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1; }}
+{name} LineView {{ width: 100; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1; }}
 """
 
 
