@@ -1,6 +1,6 @@
 """Takes a picture of the real program over the guests of this host.
 
-    .venv/bin/python tests/tools/screenshot.py docs/screen.svg --select demo-cpu [--root DIR] [--size 120x36] [--seconds 110]
+    .venv/bin/python tests/tools/screenshot.py docs/screen.svg --select demo-cpu [--root DIR] [--seconds 110]
 
 Opens the screen without a terminal, watches the guests for a while so that the charts have something to show, and
 writes an SVG that needs nothing from elsewhere: it names no font on the web. The README's picture is made so after

@@ -191,6 +191,26 @@ async def test_the_line_of_keys_shows_what_the_page_in_view_understands(open_scr
         await driver.until(lambda: "f follow" in driver.lines[-1] and "/ search" in driver.lines[-1])
 
 
+async def test_d_shows_details_below_the_table_on_a_small_terminal_too(open_screen: Open) -> None:
+    async with open_screen(size=(80, 24)) as driver:
+        await driver.choose("db")
+        assert "Memory" not in driver.text
+        await driver.press("d")
+        await driver.see("Memory")
+        await driver.until(lambda: " db " in driver.text)
+        await driver.press("d")
+        await driver.until(lambda: "Memory" not in driver.text)
+
+
+async def test_few_guests_leave_the_room_to_the_charts(open_screen: Open) -> None:
+    async with open_screen(SimulatedBackend(guests=4), size=(120, 40)) as driver:
+        await driver.see("Net send")
+        await driver.until(lambda: driver.table.size.height == 8)
+    async with open_screen(SimulatedBackend(guests=40), size=(120, 40)) as driver:
+        await driver.see("Net send")
+        await driver.until(lambda: driver.table.size.height == 37 * 3 // 5)
+
+
 async def test_tabs_keep_their_words_on_a_narrow_terminal(open_screen: Open) -> None:
     async with open_screen(size=(80, 24)) as driver:
         await driver.choose("db")

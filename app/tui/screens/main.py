@@ -26,6 +26,15 @@ from widgets.line import Span
 BESIDE_WIDTH = 180
 """From here on the details stand beside the table."""
 
+BELOW_SIZE = (120, 30)
+"""And from this width and height on below it."""
+
+ASKED_SIZE = (60, 20)
+"""On a smaller terminal only if they are asked for."""
+
+MIN_TABLE, MIN_DETAILS = 5, 12
+"""Lines they need when one stands below the other."""
+
 INTERVALS_S = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 """Rhythms that < and > step through."""
 
@@ -38,8 +47,7 @@ class MainScreen(BaseScreen):
     MainScreen #body.-beside { layout: horizontal; }
     MainScreen #body.-beside #guests { width: 3fr; }
     MainScreen #body.-beside Details { width: 2fr; border-left: solid $border; padding: 0 0 0 1; }
-    MainScreen #body.-below #guests { height: 3fr; }
-    MainScreen #body.-below Details { height: 2fr; min-height: 12; border-top: solid $border; }
+    MainScreen #body.-below Details { height: 1fr; border-top: solid $border; }
     """
     MORE_HINTS = (("l", "logs"), ("Enter", "details"), ("/", "filter"), ("o", "sort"), (":", "all commands"))
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,7 +59,7 @@ class MainScreen(BaseScreen):
         Binding("z", "freeze", "freeze the view", show=False, id="view.freeze"),
         Binding("less_than_sign", "pace(1)", "slower", show=False, id="view.slower"),
         Binding("greater_than_sign", "pace(-1)", "faster", show=False, id="view.faster"),
-        Binding("d", "toggle_details", "details beside the table", show=False, id="view.details"),
+        Binding("d", "toggle_details", "details beside or below the table", show=False, id="view.details"),
         Binding("escape", "clear", "clear filter and marks", show=False, id="view.clear"),
         Binding("tab", "focus_next", "next pane", show=False, id="focus.next"),
         Binding("shift+tab", "focus_previous", "previous pane", show=False, id="focus.previous"),
@@ -69,7 +77,8 @@ class MainScreen(BaseScreen):
         self.status = self.query_one("#status", Bar)
         self.table = self.query_one(GuestTable)
         self.table.focus()
-        self._wants_details = True
+        self._wants_details: bool | None = None  # not asked for: where there is plenty of room
+        self._table_height: int | str = ""
         self.call_after_refresh(self._place_details)
         self.roster.update()
         self.show_rows(Batch(fleet=True))
@@ -93,6 +102,8 @@ class MainScreen(BaseScreen):
             self.table.empty_text = self._why_empty()
             self.roster.wants_history = self.table.shows("cpu_history")
             self.table.update(self.roster.rows, sampled=bool(batch.sampled))
+            if batch.fleet:
+                self._share_height()
         left, right = status_lines(
             self.innkeeper.host.figures,
             statuses,
@@ -170,17 +181,15 @@ class MainScreen(BaseScreen):
             self.show_rows(Batch())
 
     def action_toggle_details(self) -> None:
-        self._wants_details = not self._wants_details
+        is_shown = self.details is not None and self.details.display
+        self._wants_details = not is_shown
         self._place_details()
         if self._wants_details and (self.details is None or not self.details.display):
             self.say("the terminal is too small for details beside the table; Enter shows them")
 
     def _place_details(self) -> None:
         """Beside the table on a wide terminal, below it on a high one, else not at all."""
-        width, height = self.size
-        place = "-beside" if width >= BESIDE_WIDTH else "-below" if width >= 120 and height >= 30 else ""
-        if not self._wants_details:
-            place = ""
+        place = self._place()
         body = self.query_one("#body")
         body.set_class(place == "-beside", "-beside")
         body.set_class(place == "-below", "-below")
@@ -192,6 +201,27 @@ class MainScreen(BaseScreen):
             body.mount(self.details)
         if self.details is not None:
             self.details.display = bool(place)
+        self._share_height()
+
+    def _place(self) -> str:
+        width, height = self.size
+        if self._wants_details is False:
+            return ""
+        if width >= BESIDE_WIDTH:
+            return "-beside"
+        least_width, least_height = ASKED_SIZE if self._wants_details else BELOW_SIZE
+        return "-below" if width >= least_width and height >= least_height else ""
+
+    def _share_height(self) -> None:
+        """Above details the table takes no more room than its guests need: charts want height."""
+        height: int | str = "1fr"
+        if self.query_one("#body").has_class("-below"):
+            groups = len({row.group for row in self.roster.rows})
+            room = self.size.height - 3
+            # One more for the heading, and one so that it does not look cut off.
+            height = max(MIN_TABLE, min(len(self.roster.rows) + groups + 2, room * 3 // 5, room - MIN_DETAILS))
+        if self._table_height != height:
+            self._table_height = self.table.styles.height = height
 
     # ---- view keys
 
