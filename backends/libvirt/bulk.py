@@ -13,14 +13,7 @@ from backends.libvirt.api import Connection
 from backends.libvirt.domain_xml import DomainInfo
 from backends.metrics import Sample
 
-_GROUPS = (
-    api.STATS_STATE
-    | api.STATS_CPU
-    | api.STATS_BALLOON
-    | api.STATS_VCPU
-    | api.STATS_INTERFACE
-    | api.STATS_BLOCK
-)
+_GROUPS = api.STATS_STATE | api.STATS_CPU | api.STATS_BALLOON | api.STATS_VCPU | api.STATS_INTERFACE | api.STATS_BLOCK
 
 
 def read_bulk(connection: Connection) -> dict[str, dict[str, Any]]:

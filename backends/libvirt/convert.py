@@ -11,37 +11,41 @@ from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits
 
 BACKEND = "libvirt"
 
-STATES: Mapping[int, GuestState] = MappingProxyType({
-    0: GuestState.UNKNOWN,
-    1: GuestState.RUNNING,
-    2: GuestState.RUNNING,  # "blocked" is a Xen word: it waits for something, and runs
-    3: GuestState.PAUSED,
-    4: GuestState.STOPPING,
-    5: GuestState.STOPPED,
-    6: GuestState.STOPPED,  # crashed
-    7: GuestState.PAUSED,  # suspended by itself (ACPI S3)
-})
+STATES: Mapping[int, GuestState] = MappingProxyType(
+    {
+        0: GuestState.UNKNOWN,
+        1: GuestState.RUNNING,
+        2: GuestState.RUNNING,  # "blocked" is a Xen word: it waits for something, and runs
+        3: GuestState.PAUSED,
+        4: GuestState.STOPPING,
+        5: GuestState.STOPPED,
+        6: GuestState.STOPPED,  # crashed
+        7: GuestState.PAUSED,  # suspended by itself (ACPI S3)
+    }
+)
 
-_NOTES: Mapping[tuple[int, int], str] = MappingProxyType({
-    (3, 2): "paused for a migration",
-    (3, 3): "paused while it is saved",
-    (3, 4): "paused while it is dumped",
-    (3, 5): "paused by an I/O error",
-    (3, 6): "paused by its watchdog",
-    (3, 8): "paused while it shuts down",
-    (3, 9): "paused for a snapshot",
-    (3, 10): "paused: the guest panicked",
-    (5, 2): "forced off",
-    (5, 3): "crashed",
-    (5, 4): "moved to another host",
-    (5, 5): "saved; it will go on where it was",
-    (5, 6): "failed to start",
-    (5, 7): "taken back to a snapshot",
-    (5, 8): "ended when its libvirtd did",
-    (6, 0): "crashed",
-    (6, 1): "the guest panicked",
-    (7, 0): "suspended by itself",
-})
+_NOTES: Mapping[tuple[int, int], str] = MappingProxyType(
+    {
+        (3, 2): "paused for a migration",
+        (3, 3): "paused while it is saved",
+        (3, 4): "paused while it is dumped",
+        (3, 5): "paused by an I/O error",
+        (3, 6): "paused by its watchdog",
+        (3, 8): "paused while it shuts down",
+        (3, 9): "paused for a snapshot",
+        (3, 10): "paused: the guest panicked",
+        (5, 2): "forced off",
+        (5, 3): "crashed",
+        (5, 4): "moved to another host",
+        (5, 5): "saved; it will go on where it was",
+        (5, 6): "failed to start",
+        (5, 7): "taken back to a snapshot",
+        (5, 8): "ended when its libvirtd did",
+        (6, 0): "crashed",
+        (6, 1): "the guest panicked",
+        (7, 0): "suspended by itself",
+    }
+)
 
 
 def state_of(number: int) -> GuestState:

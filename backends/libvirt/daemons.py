@@ -51,8 +51,10 @@ def ensure_daemons(uri: str, run_dir: Path, say: Say) -> None:
     if uri != "qemu:///system":
         raise BackendUnavailable(f"no libvirt daemon answers at {uri}")
     if os.geteuid() != 0:
-        raise BackendUnavailable("no libvirt daemon answers at qemu:///system",
-                                 hint="start libvirtd as root, and be a member of the group libvirt")
+        raise BackendUnavailable(
+            "no libvirt daemon answers at qemu:///system",
+            hint="start libvirtd as root, and be a member of the group libvirt",
+        )
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         _remember(run_dir, _start_all(say))
@@ -73,8 +75,10 @@ def _start_all(say: Say) -> list[dict[str, Any]]:
     say("starting the service libvirtd")
     done = subprocess.run(["systemctl", "start", "libvirtd"], capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
-        raise BackendUnavailable(f"cannot start the service libvirtd: {done.stderr.strip()}",
-                                 hint="apt install libvirt-daemon-system qemu-system-x86")
+        raise BackendUnavailable(
+            f"cannot start the service libvirtd: {done.stderr.strip()}",
+            hint="apt install libvirt-daemon-system qemu-system-x86",
+        )
     return [{"unit": "libvirtd"}]
 
 
@@ -144,8 +148,14 @@ def _start(name: str, say: Say) -> dict[str, Any] | None:
         return None
     say(f"starting {name} (no service manager does it here)")
     program = shutil.which(name, path=_PATH) or name
-    done = subprocess.run([program, "-d", "-p", str(pid_file)], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, check=False, timeout=START_TIMEOUT_S)
+    done = subprocess.run(
+        [program, "-d", "-p", str(pid_file)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_TIMEOUT_S,
+    )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise BackendUnavailable(f"cannot start {name}: {last}")

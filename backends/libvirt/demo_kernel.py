@@ -103,16 +103,25 @@ def _kernel_packages(say: Say) -> list[str]:
         if attempt == 0 and os.geteuid() == 0:
             say("running apt-get update: no kernel package is known yet")
             _run(["apt-get", "update", "-qq"], "read the package lists", timeout_s=300)
-    raise Unsupported("there is no kernel for the demo VM in /boot nor among the packages known to apt",
-                      hint="apt-get update, or apt install linux-image-amd64")
+    raise Unsupported(
+        "there is no kernel for the demo VM in /boot nor among the packages known to apt",
+        hint="apt-get update, or apt install linux-image-amd64",
+    )
 
 
 def _depends(package: str) -> list[str]:
     if not shutil.which("apt-cache"):
-        raise Unsupported("there is no kernel in /boot, and no apt to fetch one with",
-                          hint="install a kernel package of this distribution")
-    done = subprocess.run(["apt-cache", "depends", "--no-recommends", "--no-suggests", package],
-                          capture_output=True, text=True, check=False, timeout=60)
+        raise Unsupported(
+            "there is no kernel in /boot, and no apt to fetch one with",
+            hint="install a kernel package of this distribution",
+        )
+    done = subprocess.run(
+        ["apt-cache", "depends", "--no-recommends", "--no-suggests", package],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     return re.findall(r"Depends: (\S+)", done.stdout)
 
 

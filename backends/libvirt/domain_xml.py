@@ -239,8 +239,10 @@ def _has_limit(io: DeviceIo) -> bool:
 
 def _disk(node: ET.Element) -> Disk:
     target, source = _attribute(node, "target", "dev"), node.find("source")
-    path = "" if source is None else next(
-        (source.get(key, "") for key in ("file", "dev", "name", "volume", "dir") if source.get(key)), ""
+    path = (
+        ""
+        if source is None
+        else next((source.get(key, "") for key in ("file", "dev", "name", "volume", "dir") if source.get(key)), "")
     )
     tune = node.find("iotune")
 

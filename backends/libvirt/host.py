@@ -178,8 +178,10 @@ class LibvirtHost:
             with self._news:
                 self._dirty.discard(uuid)
             try:
-                self._infos[uuid] = (link.call("read a guest's XML", _xml_reader(uuid), DETAILS_TIMEOUT_S),
-                                     time.monotonic())
+                self._infos[uuid] = (
+                    link.call("read a guest's XML", _xml_reader(uuid), DETAILS_TIMEOUT_S),
+                    time.monotonic(),
+                )
             except NotFound:
                 continue
             except InnkeeperError:

@@ -24,22 +24,25 @@ LIMIT_S = 5.0
 _EXITED = 33
 """QEMU's exit code when the guest writes 0x10 to the debug-exit port: (0x10 << 1) | 1."""
 
-BOOT_SECTOR = bytes.fromhex(
-    # 16 bit: cli; zero ds, es, ss; stack at 0x7c00; clear the page tables at 0x1000-0x3fff
-    "fa31c08ed88ec08ed0bc007cbf0010b90018f3ab"
-    # level 4 at 0x1000 → level 3 at 0x2000 → level 2 at 0x3000: four 2 MiB pages, one to one
-    "66c70600100320000066c70600200330000066c70600308300000066c70608308300200066c70610308300400066c7061830"
-    "83006000"
-    # cr4 = PAE, PGE; cr3 = 0x1000; EFER.LME; cr0 |= PG, PE; lgdt; far jump into 64-bit code
-    "66b8a00000000f22e066b8001000000f22d866b9800000c00f32660d000100000f300f20c0660d010000800f22c00f0116d8"
-    "7cea827c0800"
-    # 64 bit: data segments; rep stosq of 6 MiB from 2 MiB on; 20,000,000 times dec ecx, jnz
-    "66b810008ed88ec08ed0bf00002000b900000c0048c7c034120000f348abb9002d3101ffc975fc"
-    # out 0x3f8: 'I', 'K', newline; out 0xf4: 0x10; hlt, for ever
-    "66baf803b049eeb04beeb00aee66baf400b010eef4ebfd"
-    # descriptor table: null, 64-bit code, data; its size and address
-    "0000000000000000ffff0000009aaf00ffff00000092cf001700c07c0000"
-).ljust(510, b"\0") + b"\x55\xaa"
+BOOT_SECTOR = (
+    bytes.fromhex(
+        # 16 bit: cli; zero ds, es, ss; stack at 0x7c00; clear the page tables at 0x1000-0x3fff
+        "fa31c08ed88ec08ed0bc007cbf0010b90018f3ab"
+        # level 4 at 0x1000 → level 3 at 0x2000 → level 2 at 0x3000: four 2 MiB pages, one to one
+        "66c70600100320000066c70600200330000066c70600308300000066c70608308300200066c70610308300400066c7061830"
+        "83006000"
+        # cr4 = PAE, PGE; cr3 = 0x1000; EFER.LME; cr0 |= PG, PE; lgdt; far jump into 64-bit code
+        "66b8a00000000f22e066b8001000000f22d866b9800000c00f32660d000100000f300f20c0660d010000800f22c00f0116d8"
+        "7cea827c0800"
+        # 64 bit: data segments; rep stosq of 6 MiB from 2 MiB on; 20,000,000 times dec ecx, jnz
+        "66b810008ed88ec08ed0bf00002000b900000c0048c7c034120000f348abb9002d3101ffc975fc"
+        # out 0x3f8: 'I', 'K', newline; out 0xf4: 0x10; hlt, for ever
+        "66baf803b049eeb04beeb00aee66baf400b010eef4ebfd"
+        # descriptor table: null, 64-bit code, data; its size and address
+        "0000000000000000ffff0000009aaf00ffff00000092cf001700c07c0000"
+    ).ljust(510, b"\0")
+    + b"\x55\xaa"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,7 @@ def run_boot_sector(qemu: str, accelerator: str, key: str = "") -> KvmProbe:
         ]  # fmt: skip
         began = time.monotonic()
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False
-            )
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT_S, check=False)
         except subprocess.TimeoutExpired:
             return KvmProbe(False, f"a guest hangs or crawls: no answer within {LIMIT_S:g} s", LIMIT_S, key)
         except OSError as error:

@@ -133,9 +133,7 @@ class Lifecycles:
         if state_of(state) is not GuestState.PAUSED:
             raise WrongState(f"{name} is not paused")
         if state == _ASLEEP:
-            self._do(
-                ref, recorder, f"wake {name}", f"virsh dompmwakeup {_q(name)}", lambda domain: domain.pMWakeup(0)
-            )
+            self._do(ref, recorder, f"wake {name}", f"virsh dompmwakeup {_q(name)}", lambda domain: domain.pMWakeup(0))
             return
         self._do(ref, recorder, f"resume {name}", f"virsh resume {_q(name)}", lambda domain: domain.resume())
 
@@ -205,9 +203,7 @@ class Lifecycles:
 
 def undefine(domain: Domain) -> None:
     """Take away the definition and all that libvirt keeps with it."""
-    flags = (
-        api.UNDEFINE_MANAGED_SAVE | api.UNDEFINE_SNAPSHOTS | api.UNDEFINE_NVRAM | api.UNDEFINE_CHECKPOINTS
-    )
+    flags = api.UNDEFINE_MANAGED_SAVE | api.UNDEFINE_SNAPSHOTS | api.UNDEFINE_NVRAM | api.UNDEFINE_CHECKPOINTS
     # Explicit flags always: with 0, libvirt 9 lets a running guest with snapshots become transient instead.
     try:
         domain.undefineFlags(flags)

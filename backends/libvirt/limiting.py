@@ -45,8 +45,9 @@ class Limiter:
         info = self._host.fresh_info(ref)
         self._check(info, changes)
         before = limits_of(info, self._facts())
-        change = Change(seen.name, info, before, before.with_changes(changes), self._facts().shares_per_weight,
-                        self._host_cpus())
+        change = Change(
+            seen.name, info, before, before.with_changes(changes), self._facts().shares_per_weight, self._host_cpus()
+        )
         calls = list(limit_calls(change))
         live, persistent = self._host.with_domain(
             ref, "look at the state", lambda domain: (bool(domain.isActive()), bool(domain.isPersistent()))

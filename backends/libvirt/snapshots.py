@@ -120,8 +120,9 @@ def _definition(name: str) -> str:
 
 
 def _read_all(domain: Domain) -> Sequence[Found]:
-    return parents_first([read_snapshot(item.getXMLDesc(0), bool(item.isCurrent(0)))
-                          for item in domain.listAllSnapshots(0)])
+    return parents_first(
+        [read_snapshot(item.getXMLDesc(0), bool(item.isCurrent(0))) for item in domain.listAllSnapshots(0)]
+    )
 
 
 def read_snapshot(text: str, is_current: bool) -> Found:
@@ -158,5 +159,3 @@ def parents_first(found: Sequence[Found]) -> Sequence[Found]:
 
     add_below(None)
     return ordered
-
-

@@ -9,7 +9,7 @@ import pytest
 
 from backends.events import Event
 from backends.libvirt.backend import LibvirtBackend, make
-from backends.libvirt.demo import DemoShape
+from backends.libvirt.demo_domain import DemoShape
 from backends.metrics import Rates, Sample, rates
 from backends.model import Guest, GuestRef
 from backends.registry import BackendConfig

@@ -12,7 +12,8 @@ import pytest
 
 from backends.errors import AlreadyExists, Unsupported
 from backends.libvirt import daemons, initramfs, kvm_probe
-from backends.libvirt.demo import DemoShape, demo_folder, make_demo_vm, remove_demo_vm, wait_until_booted
+from backends.libvirt.demo import demo_folder, make_demo_vm, remove_demo_vm, wait_until_booted
+from backends.libvirt.demo_domain import DemoShape
 from backends.libvirt.demo_kernel import installed_kernel
 from backends.model import GuestState
 from tests.libvirt.conftest import Station
@@ -186,8 +187,29 @@ def script(folder: Path, text: str) -> str:
 
 
 def test_a_demo_vm_without_a_network_has_no_card(tmp_path: Path) -> None:
-    from backends.libvirt.demo import domain_xml
+    from backends.libvirt.demo_domain import domain_xml
     from backends.libvirt.domain_xml import read_domain
 
     assert read_domain(domain_xml("a", "qemu", tmp_path, DemoShape(has_network=False))).nics == ()
     assert read_domain(domain_xml("a", "qemu", tmp_path, DemoShape(bridge="br0"))).nics[0].source == "br0"
+
+
+@needs("root", "libvirt", "virsh")
+def test_two_state_folders_have_a_demo_vm_each_and_remove_only_their_own(
+    daemon: PrivateLibvirt, state_dir: Path, boot_files: BootFiles
+) -> None:
+    other_dir = daemon.base / "other-state"
+    other_dir.mkdir()
+    said: list[str] = []
+    first = make_demo_vm(daemon.uri, state_dir, said.append)
+    try:
+        second = make_demo_vm(daemon.uri, other_dir, said.append)
+        assert second.name.startswith("demo-vm-")
+        assert second.uuid != first.uuid
+        assert remove_demo_vm(daemon.uri, other_dir, said.append)
+        assert not remove_demo_vm(daemon.uri, other_dir, said.append)
+        assert first.name in daemon.virsh("list", "--name").split()
+        assert first.folder.exists()
+    finally:
+        remove_demo_vm(daemon.uri, other_dir, said.append)
+        assert remove_demo_vm(daemon.uri, state_dir, said.append)
