@@ -25,7 +25,7 @@ from typing import Literal
 
 from backends.errors import Unsupported, UsageError
 from backends.kernel import cgroup1, cgroup2, cgroup_values
-from backends.kernel.cgroup_file import GuestVanished, read_text
+from backends.kernel.cgroup_file import GuestVanished, parse_amount, parse_keyed, read_text
 from backends.kernel.cgroup_hierarchy import Hierarchy, mounted, parse_proc_cgroup, path_in
 from backends.kernel.cgroup_reader import CgroupReader, files_of, raise_file_limit
 from backends.kernel.cgroup_steps import (
@@ -257,6 +257,16 @@ class Cgroup(CgroupTasks):
             table = _DIALECTS[version].read_io(directory)
             found = cgroup_values.merge_io(found, cgroup_values.io_limits(table))
         return found
+
+    def oom_kills(self) -> int | None:
+        """Return how many of its processes the OOM killer took; None where the kernel does not count them.
+
+        memory.events (v2), memory.oom_control (v1, since Linux 4.13).
+        """
+        for version, directory in self._seats("memory").values():
+            name = "memory.events" if version == 2 else "memory.oom_control"
+            return parse_amount(parse_keyed(read_text(f"{directory}/{name}")).get("oom_kill"))
+        return None
 
     def reader(self) -> CgroupReader:
         """Return a reader of its counters; the caller closes it. Raises GuestVanished."""

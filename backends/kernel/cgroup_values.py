@@ -34,7 +34,7 @@ def quota(cpus: float | None) -> tuple[int | None, int]:
     """
     if cpus is None:
         return None, PERIOD_US
-    if not cpus < _MOST_CPUS:  # also "not a number"
+    if not -math.inf < cpus < _MOST_CPUS:  # also "not a number"
         raise UsageError(f"a CPU limit of {cpus:g} cores is more than any host has; none lifts the limit")
     period_us = PERIOD_US if cpus * PERIOD_US >= _MIN_QUOTA_US else _LONG_PERIOD_US
     quota_us = round(cpus * period_us)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from backends.base import CheckResult, Listener
 from backends.errors import (
@@ -18,7 +19,8 @@ from backends.model import (
     GuestRef,
 )
 from backends.native import check, demo
-from backends.native.core import NAME
+from backends.native.core import LIVE, NAME
+from backends.native.edge import translated
 from backends.native.looking import Looking
 from backends.native.making import Making
 from backends.native.sampling import Sampling
@@ -33,6 +35,7 @@ def make(config: BackendConfig) -> NativeBackend:
     return NativeBackend(config)
 
 
+@translated
 class NativeBackend(Saving, Making, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
@@ -70,7 +73,13 @@ class NativeBackend(Saving, Making, Looking):
         """Return all containers."""
         if self._host_found is None:
             raise BackendUnavailable("the native backend is not open")
-        return self._roster.guests()
+        return [self._with_oom_kills(guest) if guest.state in LIVE else guest for guest in self._roster.guests()]
+
+    def _with_oom_kills(self, guest: Guest) -> Guest:
+        """What is on record of a live container is its last run; this one's kills are in its cgroup."""
+        sampled = self._sampling.oom_kills if self._sampling is not None else {}
+        kills = sampled[guest.ref] if guest.ref in sampled else self._group(guest.ref.id).oom_kills()
+        return replace(guest, oom_kills=kills)
 
     def sample(self) -> Mapping[GuestRef, Sample]:
         """Read the kernel's counters of all live containers."""

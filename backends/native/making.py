@@ -107,8 +107,8 @@ class Making(Living):
             if not force:
                 hint = f"stop it first, or remove it by force: inn rm -f {guest.name}"
                 raise WrongState(f"cannot remove {guest.name}: it is {guest.state.value}", hint=hint)
-            self.kill(ref, recorder)
-            with suppress(WrongState):
+            with suppress(WrongState):  # it has just ended by itself
+                self.kill(ref, recorder)
                 self.wait(ref, timeout_s=_END_TIMEOUT_S)
         try:
             self._remove_ended(ref, guest.name)

@@ -19,6 +19,9 @@ class Sampling:
         self._host = host
         self._readers: dict[tuple[GuestRef, float | None], CgroupReader] = {}
         self._links = LinkCounters()
+        self.oom_kills: dict[GuestRef, int | None] = {}
+        """Of each container in the last pass."""
+
         raise_file_limit()
 
     def read(
@@ -43,6 +46,7 @@ class Sampling:
                 self._drop(key)
         for key in self._readers.keys() - wanted:
             self._drop(key)
+        self.oom_kills = {ref: sample.oom_kills for ref, sample in samples.items()}
         return samples
 
     def close(self) -> None:

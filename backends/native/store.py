@@ -164,7 +164,7 @@ class ContainerStore:
     def is_supervised(self, container_id: str) -> bool:
         """Say whether a supervisor holds the container's life lock: it does so as long as it lives."""
         try:
-            fd = os.open(self._alive(container_id), os.O_RDWR | os.O_CLOEXEC)
+            fd = os.open(self._alive(container_id), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:

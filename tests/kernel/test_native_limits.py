@@ -182,3 +182,9 @@ def test_a_change_is_recorded_with_the_file_and_the_value(native: NativeBackend,
     assert last.process == "client"
     assert "pids.max" in last.text
     assert "77" in last.by_hand
+
+
+def test_an_oom_kill_is_in_the_list_while_the_container_goes_on(native: NativeBackend, run: Run) -> None:
+    guest = run("sh", "-c", "python3 -c \"b'x' * (200 << 20)\"; sleep 1000", memory_bytes=40 * MIB, swap_bytes=0)
+    wait_until(lambda: now(native, guest).oom_kills == 1, timeout_s=60)
+    assert now(native, guest).state.is_live
