@@ -107,14 +107,28 @@ FIELDS: dict[str, Field] = {
     f.name: f
     for f in (
         Field("cpu_pct", "CPU%", "%", "CPU time used; 100 is one core.", "cpu.stat usage_usec; cpuacct.usage"),
-        Field("cpu_throttled_pct", "THROTL%", "%",
-              "Share of enforcement periods in which the CPU quota held the guest back.",
-              "cpu.stat nr_throttled / nr_periods"),
-        Field("cpu_delay_pct", "STEAL%", "%",
-              "Time its virtual CPUs were ready but waited for a host CPU; 100 is one vCPU.", "libvirt vcpu.N.delay"),
+        Field(
+            "cpu_throttled_pct",
+            "THROTL%",
+            "%",
+            "Share of enforcement periods in which the CPU quota held the guest back.",
+            "cpu.stat nr_throttled / nr_periods",
+        ),
+        Field(
+            "cpu_delay_pct",
+            "STEAL%",
+            "%",
+            "Time its virtual CPUs were ready but waited for a host CPU; 100 is one vCPU.",
+            "libvirt vcpu.N.delay",
+        ),
         Field("memory_bytes", "MEM", "bytes", "Memory charged to the guest, page cache included.", "memory.current"),
-        Field("memory_used_bytes", "USED", "bytes", "Memory without reclaimable page cache.",
-              "memory.current - inactive_file"),
+        Field(
+            "memory_used_bytes",
+            "USED",
+            "bytes",
+            "Memory without reclaimable page cache.",
+            "memory.current - inactive_file",
+        ),
         Field("memory_limit_bytes", "MEMMAX", "bytes", "Hard memory limit.", "memory.max"),
         Field("memory_pct", "MEM%", "%", "Memory as a share of its limit.", "memory.current / memory.max"),
         Field("swap_bytes", "SWAP", "bytes", "Swap used.", "memory.swap.current"),
@@ -123,14 +137,25 @@ FIELDS: dict[str, Field] = {
         Field("io_write_bytes_per_s", "WRITE/s", "bytes/s", "Bytes written to block devices.", "io.stat wbytes"),
         Field("io_read_ops_per_s", "RIOPS", "ops/s", "Read operations on block devices.", "io.stat rios"),
         Field("io_write_ops_per_s", "WIOPS", "ops/s", "Write operations on block devices.", "io.stat wios"),
-        Field("net_rx_bytes_per_s", "RX/s", "bytes/s", "Bytes the guest received, all interfaces.",
-              "the host's end of its link"),
-        Field("net_tx_bytes_per_s", "TX/s", "bytes/s", "Bytes the guest sent, all interfaces.",
-              "the host's end of its link"),
+        Field(
+            "net_rx_bytes_per_s",
+            "RX/s",
+            "bytes/s",
+            "Bytes the guest received, all interfaces.",
+            "the host's end of its link",
+        ),
+        Field(
+            "net_tx_bytes_per_s",
+            "TX/s",
+            "bytes/s",
+            "Bytes the guest sent, all interfaces.",
+            "the host's end of its link",
+        ),
         Field("pids", "PIDS", "count", "Tasks.", "pids.current"),
         Field("cpu_pressure_pct", "PSI-CPU", "%", "Time in which some task waited for a CPU.", "cpu.pressure some"),
-        Field("memory_pressure_pct", "PSI-MEM", "%", "Time in which some task waited for memory.",
-              "memory.pressure some"),
+        Field(
+            "memory_pressure_pct", "PSI-MEM", "%", "Time in which some task waited for memory.", "memory.pressure some"
+        ),
         Field("io_pressure_pct", "PSI-IO", "%", "Time in which some task waited for I/O.", "io.pressure some"),
     )
 }
@@ -185,8 +210,12 @@ class _PerSecond:
 
 
 def _throttled_pct(before: Sample | None, after: Sample) -> float | None:
-    if before is None or None in (before.cpu_periods, after.cpu_periods,
-                                  before.cpu_throttled_periods, after.cpu_throttled_periods):
+    if before is None or None in (
+        before.cpu_periods,
+        after.cpu_periods,
+        before.cpu_throttled_periods,
+        after.cpu_throttled_periods,
+    ):
         return None
     periods = (after.cpu_periods or 0) - (before.cpu_periods or 0)
     throttled = (after.cpu_throttled_periods or 0) - (before.cpu_throttled_periods or 0)

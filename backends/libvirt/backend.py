@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from backends.base import CheckResult, ExecSession, Listener
@@ -187,7 +188,7 @@ class LibvirtBackend:
         reader = self._reader.reader_of(seen) if seen.is_live else None
         if reader is None:
             raise WrongState(f"{seen.name} has no process on this host now")
-        return guest_processes([reader.pid])
+        return [replace(process, guest_pid=None) for process in guest_processes([reader.pid])]
 
     def console(self, ref: GuestRef) -> ExecSession:
         """Open its serial console; Busy while somebody else has it open."""

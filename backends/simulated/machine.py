@@ -28,7 +28,14 @@ class Machine:
     """A guest in memory. The world's lock guards it."""
 
     def __init__(
-        self, ref: GuestRef, name: str, kind: GuestKind, image: str, created_s: float, random: Random, limits: Limits,
+        self,
+        ref: GuestRef,
+        name: str,
+        kind: GuestKind,
+        image: str,
+        created_s: float,
+        random: Random,
+        limits: Limits,
     ) -> None:
         self.ref, self.name, self.kind, self.image, self.created_s = ref, name, kind, image, created_s
         self.limits = limits
@@ -125,10 +132,13 @@ class Machine:
         cpu_s, memory = (sample.cpu_usage_ns or 0) / 1e9, sample.memory_bytes or 0
         return [
             GuestProcess(
-                pid=self.pid + number, guest_pid=number + 1, user="root" if number == 0 else "www-data",
+                pid=self.pid + number,
+                guest_pid=number + 1,
+                user="root" if number == 0 else "www-data",
                 command=self.command if number == 0 else f"{self.image}: worker {number}",
                 state="R" if number == count - 1 and self.state is GuestState.RUNNING else "S",
-                cpu_time_s=cpu_s / count, rss_bytes=memory // count,
+                cpu_time_s=cpu_s / count,
+                rss_bytes=memory // count,
             )
             for number in range(count)
         ]

@@ -27,8 +27,9 @@ class StoreVerbs(SimulatedCore):
             limits = checked_limits(spec.limits, GuestKind.CONTAINER)
             name = spec.name or f"{spec.image}-{len(self._world.machines) + 1}"
             self._world.check_name(name)
-            act = Act("create", f"create {name}",
-                      lambda: self._world.add(name, GuestKind.CONTAINER, spec.image, limits))
+            act = Act(
+                "create", f"create {name}", lambda: self._world.add(name, GuestKind.CONTAINER, spec.image, limits)
+            )
             machine: Machine = recorder.run(act)
             machine.records.append(recorder.records[-1])
             machine.command = " ".join(spec.args) or spec.image

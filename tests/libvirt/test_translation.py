@@ -164,8 +164,10 @@ def test_snapshots_come_after_their_parents_whatever_their_ages(parents: list[in
     names = [item.snapshot.name for item in parents_first(found)]
 
     assert sorted(names) == sorted(str(n) for n in range(len(parents)))
-    assert all(one.snapshot.parent is None or names.index(one.snapshot.parent) < names.index(one.snapshot.name)
-               for one in found)
+    assert all(
+        one.snapshot.parent is None or names.index(one.snapshot.parent) < names.index(one.snapshot.name)
+        for one in found
+    )
 
 
 def test_a_snapshots_xml_tells_its_kind() -> None:

@@ -81,9 +81,7 @@ def test_a_libvirtd_that_hangs_holds_nobody_up_longer_than_the_bound(
     assert station.look(machine).state is GuestState.RUNNING
 
 
-def test_a_qemu_that_hangs_holds_up_neither_the_list_nor_the_samples(
-    station: Station, new_vm: NewVm
-) -> None:
+def test_a_qemu_that_hangs_holds_up_neither_the_list_nor_the_samples(station: Station, new_vm: NewVm) -> None:
     hung, healthy = new_vm(), new_vm()
     for machine in (hung, healthy):
         station.start(machine, wait=False)

@@ -18,7 +18,8 @@ from pathlib import Path
 import libvirt
 
 from backends.kernel.cgroup import detect
-from backends.libvirt.demo import DemoShape, domain_xml, wait_until_booted
+from backends.libvirt.demo import wait_until_booted
+from backends.libvirt.demo_domain import DemoShape, domain_xml
 from backends.libvirt.demo_kernel import demo_parts
 from backends.libvirt.initramfs import build
 from tests.tools.waiting import wait_until
