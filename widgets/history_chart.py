@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.segment import Segment
 from textual.geometry import Region
@@ -19,6 +18,9 @@ from widgets.units import quantity, with_unit
 
 AXIS = 8
 """Cells for the labels of the axis."""
+
+QUIET_HEIGHT = 3
+"""Lines for charts in which nothing is to be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ class Series:
     floor: float = 1.0
     """The scale never ends below this, so that noise looks like noise."""
 
-
-Shape = Literal["column", "grid"]
+    def is_quiet(self, count: int) -> bool:
+        """True if there is nothing to see in the last so many values."""
+        has_limit = self.limit is not None and self.is_hard
+        return not has_limit and all(value is None or value < self.floor / 10 for value in self.values[-count:])
 
 
 class HistoryChart(LineView, can_focus=False):
@@ -89,11 +93,11 @@ class HistoryChart(LineView, can_focus=False):
         rows = -(-count // columns) or 1
         while rows > 1 and height // rows < 4:
             rows -= 1  # rather fewer charts than flat ones
-        shown = self.series[: rows * columns]
-        each, out = height // rows, []
+        groups = [self.series[at : at + columns] for at in range(0, min(count, rows * columns), columns)]
         cell_width = (width - (columns - 1)) // columns
-        for start in range(0, len(shown), columns):
-            pictures = [self._chart(one, cell_width, each) for one in shown[start : start + columns]]
+        out: list[list[Segment]] = []
+        for group, each in zip(groups, _heights(groups, height, 2 * max(1, cell_width - AXIS)), strict=True):
+            pictures = [self._chart(one, cell_width, each) for one in group]
             for y in range(each):
                 line: list[Segment] = []
                 for index, picture in enumerate(pictures):
@@ -151,6 +155,16 @@ class HistoryChart(LineView, can_focus=False):
                 Segment(GLYPHS.rule * len(piece) if is_blank else piece, self.style_of("limit" if is_blank else role))
             )
         return segments
+
+
+def _heights(groups: Sequence[Sequence[Series]], height: int, points: int) -> list[int]:
+    """Lines for each row of charts: quiet ones need few, what moves gets the rest."""
+    quiet = [all(one.is_quiet(points) for one in group) for group in groups]
+    equal = height // (len(groups) or 1)
+    if equal <= QUIET_HEIGHT or all(quiet):
+        return [equal] * len(groups)
+    share = (height - QUIET_HEIGHT * sum(quiet)) // (len(groups) - sum(quiet))
+    return [QUIET_HEIGHT if each else share for each in quiet]
 
 
 def scale_top(highest: float, limit: float | None, *, is_hard: bool = True, base: int = 1000) -> float:

@@ -38,15 +38,21 @@ def _bindings() -> list[Binding]:
         )
         for key, commands in by_key.items()
     ]
-    made += [
-        Binding(key, f"act('{name}')", title, show=False, id=f"open.{name}")
-        for name, (key, title, _, _) in OPENERS.items()
-    ]
+    openers: dict[str, list[str]] = {}
+    for name, (key, _, _, _) in OPENERS.items():
+        openers.setdefault(key, []).append(name)
+    for key, names in openers.items():
+        title = " or ".join(OPENERS[name][1] for name in names)
+        made.append(Binding(key, f"act('{' '.join(names)}')", title, show=False, id=f"open.{names[0]}"))
     made.append(Binding("R", "act('guest.rename')", "rename", show=False, id="guest.rename"))
     return made
 
 
 COMMAND_BINDINGS = _bindings()
+
+
+_OF_THE_LAST_CHANGE = ("limit.undo", "limit.redo")
+"""What they are done to is not the chosen guest but whatever was changed last, several guests at once too."""
 
 
 class Actions:
@@ -59,6 +65,9 @@ class Actions:
 
     def act(self, names: Sequence[str]) -> None:
         """Do to each chosen guest the first of the commands that applies to it."""
+        if names[0] in _OF_THE_LAST_CHANGE:
+            self.submit(names[0], None)
+            return
         rows = self._screen.chosen_rows()
         if not rows:
             self._screen.say("no guest is chosen")
@@ -94,7 +103,7 @@ class Actions:
                 extra["force"] = True
             self.submit(verdict.command or "", verdict.row.ref, **extra)
 
-    def submit(self, command: str, ref: GuestRef, **arguments: object) -> None:
+    def submit(self, command: str, ref: GuestRef | None, **arguments: object) -> None:
         """Begin one command; a request that makes no sense is told in one line."""
         try:
             self._screen.station.submit(command, ref, **arguments)
@@ -165,20 +174,22 @@ class Actions:
         )
 
     def _open_terminal(self, name: str, row: GuestRow) -> None:
+        from app.tui.attached import open_attached
         from app.tui.passthrough import open_console, open_shell
 
         backend = self._screen.roster.backend(row.ref)
         if backend is None:
             return
-        self._screen.say(f"opening a {OPENERS[name][1]} in {row.name} {GLYPHS.ellipsis}")
-        opener = open_shell if name == "shell" else open_console
+        what = f"{OPENERS[name][1]} of {row.name}" if name != "shell" else f"shell in {row.name}"
+        self._screen.say(f"opening the {what} {GLYPHS.ellipsis}")
+        opener = {"shell": open_shell, "console": open_console, "attach": open_attached}[name]
         app = self._screen.innkeeper
 
         def reply(answer: Answer[object]) -> None:
             if answer.error is not None:
-                self._screen.say(f"{OPENERS[name][1]} in {row.name}: {answer.error.message}", "bad")
+                self._screen.say(f"{what}: {answer.error.message}", "bad")
             else:
-                app.pass_through(answer.value, f"{OPENERS[name][1]} in {row.name}", self._screen)
+                app.pass_through(answer.value, what, self._screen)
 
         size = (app.size.height, app.size.width)
         app.asker.ask(f"open {backend.name}", name, lambda: opener(backend, row.ref, size), reply)

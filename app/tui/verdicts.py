@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from app.core.commands import COMMANDS
 from app.tui.asker import Answer
-from backends.base import Backend, Consoling, Executing
+from app.tui.attached import why_not_attached
+from backends.base import Attaching, Backend, Consoling, Executing
 from widgets.guest_row import GuestRow
 from widgets.text import clean
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 OPENERS: dict[str, tuple[str, str, type[object], str]] = {
     "shell": ("e", "shell", Executing, "exec"),
     "console": ("c", "console", Consoling, "console"),
+    "attach": ("c", "terminal", Attaching, "attach"),
 }
 """What opens a terminal in a guest: name → key, title, capability, family for Backend.why_not."""
 
@@ -77,7 +79,8 @@ def _ask(
 def verdict(backend: Backend, names: Sequence[str], row: GuestRow) -> Verdict:
     """What one guest's backend says of the commands, the first that applies; may block."""
     whys: list[str] = []
-    for name in names:
+    offered = [name for name in names if name not in OPENERS or isinstance(backend, OPENERS[name][2])]
+    for name in offered or names[:1]:
         why = _why_not(backend, name, row)
         if why is None:
             return Verdict(row, name)
@@ -90,10 +93,11 @@ def _why_not(backend: Backend, name: str, row: GuestRow) -> str | None:
         return COMMANDS[name].why_not(backend, row.guest)
     _, title, capability, family = OPENERS[name]
     if not isinstance(backend, capability):
-        return f"{backend.title} has no {title}"
+        return f"{backend.title}: no {title} to open"
     if not row.guest.state.is_live:
         return f"it is {row.guest.state.value}"
-    return backend.why_not(family, row.guest)
+    why = backend.why_not(family, row.guest)
+    return why_not_attached(backend, row.ref) if why is None and name == "attach" else why
 
 
 def title_of(name: str) -> str:

@@ -11,6 +11,7 @@ from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
 from tests.tui.driving import Driver
 from widgets.confirm import Confirm
+from widgets.history_chart import HistoryChart, Series
 from widgets.log_view import LogView
 from widgets.prompt import Prompt
 
@@ -218,3 +219,24 @@ async def test_tabs_keep_their_words_on_a_narrow_terminal(open_screen: Open) -> 
         await driver.see("1 Overview")
         assert "2 Char" in driver.lines[1]
         assert "8 Insp" in driver.lines[1]
+
+
+async def test_charts_that_show_nothing_leave_their_height_to_the_others(open_screen: Open) -> None:
+    async with open_screen(SimulatedBackend(guests=8), size=(120, 40)) as driver:
+        await driver.choose("build-7")
+        await driver.see("Net send")
+        chart = driver.main.query_one(HistoryChart)
+        busy, idle = (1.0, 50.0, 100.0), (0.0, None, 0.0)
+        wave = Series("Wave", "%", "cpu", busy)
+        still = Series("Still", "bytes/s", "net", idle, floor=1024.0)
+        held = Series("Held", "bytes/s", "io", idle, limit=4096.0, floor=1024.0)
+
+        def titles() -> dict[str, int]:
+            return {name: y for y in range(chart.size.height) for name in ("Wave", "Still", "Held")
+                    if name in chart.render_line(y).text}  # fmt: skip
+
+        chart.plot([wave, wave, still, still, held, held], 1.0)
+        assert titles()["Held"] - titles()["Still"] == 3
+        assert titles()["Still"] == (chart.size.height - 3) // 2
+        chart.plot([still] * 6, 1.0)
+        assert titles()["Still"] == 2 * (chart.size.height // 3)

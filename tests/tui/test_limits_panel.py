@@ -147,6 +147,22 @@ async def test_marked_guests_are_limited_together(open_screen: Open) -> None:
             await driver.until(lambda name=name: limits(driver, name).pids == 1000)  # type: ignore[misc]
 
 
+async def test_one_undo_in_the_list_takes_a_change_of_several_guests_back(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        for name in ("web-1", "web-2"):
+            await driver.choose(name)
+            await driver.press("space")
+        editor = await open_panel(driver, "web-2")
+        await go_to(driver, editor, "pids")
+        await driver.press("minus")
+        for name in ("web-1", "web-2"):
+            await driver.until(lambda name=name: limits(driver, name).pids == 1000)  # type: ignore[misc]
+            await driver.until(lambda name=name: driver.app.station.fleet.pending(driver.guest(name).ref) is None)  # type: ignore[misc]
+        await driver.press("escape", "backslash", "u")
+        for name in ("web-1", "web-2"):
+            await driver.until(lambda name=name: limits(driver, name).pids is None)  # type: ignore[misc]
+
+
 async def test_the_panel_shows_that_a_limit_bites(open_screen: Open) -> None:
     backend = SimulatedBackend(guests=8)
     async with open_screen(backend) as driver:

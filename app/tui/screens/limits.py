@@ -257,9 +257,10 @@ class LimitScreen(ModalScreen[None]):
         self._draw()
 
     def _submit(self, field: LimitField, wanted: Mapping[GuestRef, Any]) -> None:
+        group = object()  # one change to the user, so one undo takes it back
         for ref, value in wanted.items():
             try:
-                self.roster.station.submit("guest.limit", ref, **{field.name: value})
+                self.roster.station.submit("guest.limit", ref, group=group, **{field.name: value})
             except InnkeeperError as error:
                 self.tell(error.message, "bad")
 
