@@ -15,6 +15,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import Monochrome, NoColor
 from textual.screen import Screen
+from textual.timer import Timer
 
 from app.core.workstation import Workstation
 from app.tui import theme
@@ -32,6 +33,10 @@ from widgets.glyphs import use_ascii, wants_ascii
 
 if TYPE_CHECKING:
     from app.tui.screens.base import BaseScreen
+
+
+CATCH_UP_S = 0.05
+"""After this time one looks again whether the terminal has taken all frames."""
 
 
 class InnkeeperApp(App[int]):
@@ -72,6 +77,7 @@ class InnkeeperApp(App[int]):
 
         self._bridge: Bridge | None = None
         self._frame = CellDiff()
+        self._catching_up: Timer | None = None
 
     def get_default_screen(self) -> Screen[Any]:
         from app.tui.screens.main import MainScreen
@@ -126,7 +132,7 @@ class InnkeeperApp(App[int]):
 
     def action_redraw(self) -> None:
         self._frame.forget()
-        if self._driver is not None and not self.is_headless:
+        if isinstance(self._driver, TerminalDriver) and not self._driver.is_behind:
             self._driver.write("\x1b[2J")
         self.screen.refresh(layout=True)
 
@@ -163,7 +169,18 @@ class InnkeeperApp(App[int]):
     # ---- drawing
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        if isinstance(self._driver, TerminalDriver) and self._driver.is_behind:
+            self._catch_up_later()  # a slow line shows fewer frames, never old ones
+            return
         super()._display(screen, cast("Any", self._frame.wrap(renderable, self.size)))
+
+    def _catch_up_later(self) -> None:
+        if self._catching_up is None:
+            self._catching_up = self.set_timer(CATCH_UP_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._catching_up = None
+        self.screen.refresh()  # all of it: of the frames that were left out nobody knows what was in them
 
 
 def _settle_memory() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SETTLE_S = 0.15
-"""A cursor that runs over many guests asks for none of them."""
+"""A cursor that runs over many guests draws and asks for none of them: on a slow line each picture costs a second."""
 
 
 class Details(Vertical):
@@ -47,6 +48,7 @@ class Details(Vertical):
         self._pages: dict[str, Page] = {}
         self._views: dict[str, LineView] = {}
         self._settle: Timer | None = None
+        self._moved_s = 0.0
 
     @property
     def owner(self) -> BaseScreen:
@@ -88,7 +90,9 @@ class Details(Vertical):
         for page in self._pages.values():
             page.forget()
         self._show_tabs()
-        self._show_page()
+        is_running = time.monotonic() - self._moved_s < SETTLE_S
+        self._moved_s = time.monotonic()
+        self._show_page(at_once=not is_running)
 
     def show_tab(self, name: str, *, focus: bool = False) -> None:
         """Show a page."""
@@ -118,21 +122,23 @@ class Details(Vertical):
         if row is not None and self.tab in self._pages:
             self.page.news(row, batch)
 
-    def _show_page(self) -> None:
-        """Draw what is known at once, ask for the rest when the cursor rests."""
+    def _show_page(self, *, at_once: bool = True) -> None:
+        """Draw what is known at once unless the cursor runs, ask for the rest when it rests."""
         if self._settle is not None:
             self._settle.stop()
             self._settle = None
         row = self.row
         if row is None or self.tab not in self._pages:
             return
-        self.page.draw(row)
-        if self.page.asks:
+        if at_once:
+            self.page.draw(row)
+        if self.page.asks or not at_once:
             self._settle = self.set_timer(SETTLE_S, self._settled)
 
     def _settled(self) -> None:
         row = self.row
         if row is not None:
+            self.page.draw(row)
             self.page.show(row)
 
     def _show_tabs(self) -> None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from textual.app import App
 
 
+MAX_WAITING = 3
+"""Pieces that may wait to be written: a frame is three. Textual holds the event loop up at 30."""
+
+
 class TerminalDriver(LinuxDriver):
     """Reports clicks and the wheel, not every movement of the mouse; survives a terminal that goes away.
 
@@ -27,6 +31,11 @@ class TerminalDriver(LinuxDriver):
         super().__init__(app, debug=debug, mouse=mouse, size=size)
         self._file = cast("Any", _Unbreakable(cast("IO[str]", self._file)))
         self._watcher: threading.Thread | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """True while frames wait: the line is slower than what is written, or the terminal is stopped (Ctrl-S)."""
+        return self._writer_thread is not None and self._writer_thread._queue.qsize() > MAX_WAITING
 
     def start_application_mode(self) -> None:
         super().start_application_mode()  # type: ignore[no-untyped-call]

@@ -14,7 +14,10 @@ import asyncio
 import os
 import re
 import sys
+from html import escape, unescape
 from pathlib import Path
+
+from rich.cells import cell_len
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -27,8 +30,30 @@ from app.tui.screens.main import MainScreen  # noqa: E402
 FONTS = '"DejaVu Sans Mono", "Liberation Mono", Menlo, Consolas, monospace'
 
 
+CELL = 12.2
+"""Width of a cell in Textual's pictures."""
+
+_TEXT = re.compile(r'<text ([^>]*?) x="([0-9.]+)"([^>]*?) textLength="[0-9.]+"([^>]*)>([^<]*)</text>')
+
+
+def placed(match: re.Match[str]) -> str:
+    """A piece of text with a place for each word, and for each character that another font might bring along.
+
+    Fonts differ in width where they have no braille of their own, and few programs but browsers obey `textLength`.
+    """
+    before, x, between, after, text = match.groups()
+    text, at = unescape(text).replace("\xa0", " "), float(x)
+    pieces = []
+    for run in re.finditer(r"[!-~]+|[^ -~]+", text):
+        places = [f"{at + cell_len(text[:index]) * CELL:.1f}" for index in range(run.start(), run.end())]
+        where = places[0] if run[0].isascii() else " ".join(places)
+        pieces.append(f'<text {before} x="{where}"{between}{after}>{escape(run[0])}</text>')
+    return "".join(pieces)
+
+
 def offline(svg: str) -> str:
     """The picture without fonts from the web and without a random id."""
+    svg = _TEXT.sub(placed, svg)  # all but the window's title, which has no length
     svg = re.sub(r"<!--.*?-->\s*", "", svg)
     svg = re.sub(r"@font-face\s*{[^}]*}\s*", "", svg)
     svg = re.sub(r"font-family:\s*Fira Code[^;]*;", f"font-family: {FONTS};", svg)

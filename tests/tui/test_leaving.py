@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,35 @@ def test_without_a_terminal_it_says_what_works_instead(tmp_path: Path) -> None:
                           stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
     assert "the screen needs a terminal" in done.stderr
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def stall(session: Session) -> None:
+    """Type on without reading, until the terminal takes nothing more and for many frames after that."""
+    session.see("web-1")
+    queued, unchanged = -1, 0
+    while unchanged < 60:
+        session.press(b"\x0c")  # draw all anew
+        wait_until(lambda: not waiting(session._slave))
+        time.sleep(0.02)  # as fast as a person types; faster would be one frame for several keys
+        before, queued = queued, waiting(session.master)
+        unchanged = unchanged + 1 if queued == before else 0
+
+
+def waiting(fd: int) -> int:
+    """Bytes that were written and not read yet."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def test_a_terminal_that_takes_nothing_does_not_hold_the_program_up(session: Session) -> None:
+    stall(session)
+    session.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: session.process.poll() is not None)
+    assert session.process.returncode == 143
+
+
+def test_a_terminal_that_was_stopped_shows_the_newest_frame_and_not_all_that_came_before(session: Session) -> None:
+    stall(session)
+    session.press(b"?")
+    before = len(session.shown)
+    session.see("Esc goes back")
+    assert len(session.shown) - before < 40_000
