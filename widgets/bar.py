@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.strip import Strip
 
-from widgets.line import EMPTY, Line, Span, width_of
+from widgets.line import EMPTY, Line, width_of
 from widgets.line_view import LineView
 
 
@@ -36,8 +36,3 @@ class Bar(LineView, can_focus=False):
         if gap < 1:
             return self.left
         return (*self.left, (" " * gap, ""), *right)
-
-
-def spans(*pieces: Span | None) -> Line:
-    """A line of those pieces that are there."""
-    return tuple([piece for piece in pieces if piece is not None and piece[0]])

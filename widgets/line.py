@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from rich.cells import cell_len
 
@@ -27,23 +27,7 @@ Role = Literal[
 ]
 """What a piece of text is; the style sheet gives each role its look. "" is plain."""
 
-ROLES: tuple[Role, ...] = (
-    "",
-    "dim",
-    "strong",
-    "head",
-    "title",
-    "good",
-    "warn",
-    "bad",
-    "accent",
-    "cpu",
-    "memory",
-    "io",
-    "net",
-    "limit",
-    "hit",
-)
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Span = tuple[str, Role]
 Line = tuple[Span, ...]

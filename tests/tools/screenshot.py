@@ -44,10 +44,9 @@ def placed(match: re.Match[str]) -> str:
     before, x, between, after, text = match.groups()
     text, at = unescape(text).replace("\xa0", " "), float(x)
     pieces = []
-    for run in re.finditer(r"[!-~]+|[^ -~]+", text):
-        places = [f"{at + cell_len(text[:index]) * CELL:.1f}" for index in range(run.start(), run.end())]
-        where = places[0] if run[0].isascii() else " ".join(places)
-        pieces.append(f'<text {before} x="{where}"{between}{after}>{escape(run[0])}</text>')
+    for word in re.finditer(r"[!-~]+|[^ ]", text):
+        left = at + cell_len(text[: word.start()]) * CELL
+        pieces.append(f'<text {before} x="{left:.1f}"{between}{after}>{escape(word[0])}</text>')
     return "".join(pieces)
 
 

@@ -84,6 +84,14 @@ async def test_a_backend_that_cannot_be_opened_says_why_and_the_others_work(open
         assert len(driver.table.rows) == 4
 
 
+async def test_where_nothing_works_the_screen_says_why_and_shows_the_host_all_the_same(open_screen: Open) -> None:
+    broken = SimulatedBackend(guests=2)
+    broken.faults.die("not installed")
+    async with open_screen(broken, size=(160, 24), settled=False) as driver:
+        await driver.see("no source of guests works (H tells more): cannot reach the simulated backend: not installed")
+        await driver.until(lambda: re.search(r"mem +[0-9.]+[KMGT]/", driver.lines[0]))
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("keys", [["enter", "2", "3", "4", "5"], ["enter", "6", "7", "8"], ["L"], ["X"], ["D"], ["n"]])
 async def test_hostile_names_reach_no_terminal_unharmed(open_screen: Open, keys: list[str]) -> None:

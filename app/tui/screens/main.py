@@ -22,6 +22,7 @@ from widgets.guest_column import BY_NAME
 from widgets.guest_row import GuestRow
 from widgets.guest_table import GuestTable
 from widgets.line import Span
+from widgets.text import clean
 
 BESIDE_WIDTH = 180
 """From here on the details stand beside the table."""
@@ -124,11 +125,16 @@ class MainScreen(BaseScreen):
             return "no guest fits the filter: Esc clears it" if filtered else "all guests are hidden: a shows them"
         if any(status.state == "connecting" for status in self.roster.statuses):
             return f"reading guests {GLYPHS.ellipsis}"
+        reasons = [status.error.message for status in self.roster.statuses if status.error is not None]
+        if reasons and not any(status.state == "up" for status in self.roster.statuses):
+            return f"no source of guests works (H tells more): {clean('; '.join(reasons))}"
         return "no guests yet; make one with: inn run --name web host sleep 1000"
 
     def _pulse(self) -> None:
         """Nothing came from the core for a while: ages go on all the same."""
         if time.monotonic() - self.roster.updated_s > max(1.2, 0.9 * self.station.interval_s):
+            host = self.innkeeper.host
+            self.innkeeper.asker.ask("host", "host", host.read_if_due, lambda _: None)  # else samples bring its figures
             self.roster.update()
             self.show_rows(Batch())
 
