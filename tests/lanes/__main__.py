@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from tests.lanes import guard, summary  # noqa: E402 - the checkout must be on the path first
 from tests.lanes.catalog import lanes  # noqa: E402
 from tests.lanes.lane import Lane, Outcome, Run  # noqa: E402
-from tests.lanes.process import run_pytest  # noqa: E402
+from tests.lanes.process import end_all, run_pytest  # noqa: E402
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,12 +26,14 @@ def main(arguments: Sequence[str]) -> int:
     known = {lane.name: lane for lane in lanes()}
     chosen, extra = parse(arguments, known)
     scratch = Path(tempfile.mkdtemp(prefix="inntest."))
-    run = Run(Path(sys.executable), scratch, tuple(extra), in_ci=os.environ.get("CI") == "true")
+    beside = [lane for lane in chosen if lane.is_apart] if len(chosen) > 1 else []
+    names = frozenset(lane.name for lane in beside)
+    run = Run(Path(sys.executable), scratch, tuple(extra), in_ci=os.environ.get("CI") == "true", beside=names)
     before = guard.look()
     results: list[tuple[Lane, Outcome]] = []
     try:
-        for lane in chosen:
-            results.append((lane, _run_lane(lane, run)))
+        with ThreadPoolExecutor() as pool:
+            _run_lanes(chosen, beside, run, results, pool)
     except KeyboardInterrupt:
         sys.stdout.write("\ninterrupted\n")
         return 130
@@ -39,6 +42,26 @@ def main(arguments: Sequence[str]) -> int:
         shutil.rmtree(scratch, ignore_errors=True)
         sys.stdout.write(summary.table(results, leftovers) + "\n")
     return 1 if leftovers or any(outcome.failed for _, outcome in results) else 0
+
+
+def _run_lanes(
+    chosen: Sequence[Lane], beside: Sequence[Lane], run: Run, results: list[tuple[Lane, Outcome]], pool: Executor
+) -> None:
+    """Run lanes in turn, and some beside them, whose output follows at the end."""
+    running = {lane.name: pool.submit(_run_lane, lane, run) for lane in beside}
+    try:
+        for lane in chosen:
+            if lane not in beside:
+                _head(lane)
+                results.append((lane, _run_lane(lane, run)))
+        for lane in beside:
+            _head(lane, "ran beside the others")
+            outcome = running[lane.name].result()
+            _show(run.log_of(lane))
+            results.append((lane, outcome))
+    except KeyboardInterrupt:
+        end_all()  # else the pool would wait for them
+        raise
 
 
 def parse(arguments: Sequence[str], known: dict[str, Lane]) -> tuple[list[Lane], list[str]]:
@@ -62,15 +85,24 @@ def parse(arguments: Sequence[str], known: dict[str, Lane]) -> tuple[list[Lane],
     return [known[name] for name in names] or list(known.values()), extra
 
 
-def _run_lane(lane: Lane, run: Run) -> Outcome:
-    sys.stdout.write(f"\n===== {lane.name}: {lane.title} =====\n")
+def _head(lane: Lane, note: str = "") -> None:
+    sys.stdout.write(f"\n===== {lane.name}: {lane.title}{f' ({note})' if note else ''} =====\n")
     sys.stdout.flush()
+
+
+def _show(log: Path) -> None:
+    if log.exists():
+        sys.stdout.write(log.read_text(errors="replace"))
+        sys.stdout.flush()
+
+
+def _run_lane(lane: Lane, run: Run) -> Outcome:
     started = time.monotonic()
     lacking = lane.needs()
     if lacking:
         outcome = Outcome()
         (outcome.fail if run.in_ci else outcome.skip)(f"needs {lacking}")
-        sys.stdout.write(f"needs {lacking}\n")
+        sys.stdout.write(f"{lane.name} needs {lacking}\n")
     else:
         outcome = lane.run(lane, run)
     outcome.seconds = time.monotonic() - started

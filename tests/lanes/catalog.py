@@ -49,7 +49,8 @@ _SPECIAL = (
         KERNEL,
         needs=uml.why_not,
         expects=("root", "overlay", "disk", "cgroup2", *_CGROUPS),
-        limit_s=900,
+        is_apart=True,
+        limit_s=1140,
     ),
     Lane(
         "libvirt",

@@ -55,6 +55,13 @@ class Run:
     in_ci: bool
     """What a lane needs must be there."""
 
+    beside: frozenset[str] = frozenset()
+    """Names of lanes that run beside the others; their output goes to a file until its turn comes."""
+
+    def log_of(self, lane: Lane) -> Path:
+        """Return where a lane that runs beside the others writes."""
+        return self.scratch / f"{lane.name}.log"
+
     def environ(self, lane: Lane) -> dict[str, str]:
         """Return the environment that the lane's processes get."""
         own = {"TMPDIR": str(self.scratch), RUN_MARK: str(self.scratch), "PYTHONUNBUFFERED": "1"}
@@ -84,6 +91,9 @@ class Lane:
 
     expects: tuple[str, ...] = ()
     """Facilities whose absence fails a test in CI instead of skipping it."""
+
+    is_apart: bool = False
+    """It has a kernel and files of its own, so that it can run beside other lanes."""
 
     limit_s: float = 600.0
     """The lane is ended and fails after that."""

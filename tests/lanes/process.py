@@ -15,16 +15,35 @@ from tests.lanes.lane import ROOT, Lane, Outcome, Run
 
 def call(command: Sequence[str], lane: Lane, run: Run) -> int | None:
     """Run a program in the root folder and return its exit code; None if it had to be ended."""
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=run.environ(lane), stdin=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        return process.wait(timeout=lane.limit_s)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        if process.poll() is None:
-            _end(process)
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(run.log_of(lane).open("wb")) if lane.name in run.beside else None
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=run.environ(lane),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+            start_new_session=True,
+        )
+        _live.add(process)
+        try:
+            return process.wait(timeout=lane.limit_s)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:
+                _end(process)
+            _live.discard(process)
+
+
+_live: set[subprocess.Popen[bytes]] = set()
+
+
+def end_all() -> None:
+    """End the programs of lanes that run beside the one that was interrupted."""
+    for process in tuple(_live):
+        _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
