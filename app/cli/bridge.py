@@ -59,8 +59,13 @@ class Bridge:
     """One session with a terminal, copied until its program ends or the user leaves."""
 
     def __init__(
-        self, out: Output, session: ExecSession, signals: Signals, *,
-        takes_input: bool, detach: DetachKeys | None = None,
+        self,
+        out: Output,
+        session: ExecSession,
+        signals: Signals,
+        *,
+        takes_input: bool,
+        detach: DetachKeys | None = None,
     ) -> None:
         assert session.terminal_fd is not None
         self._out, self._session, self._signals, self._detach = out, session, signals, detach

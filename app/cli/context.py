@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from backends.model import Guest
 
 _TRIED = {
-    "attach": "attach to", "console": "open the console of", "exec": "run a program in",
-    "logs": "read the log of", "processes": "list the processes of",
+    "attach": "attach to",
+    "console": "open the console of",
+    "exec": "run a program in",
+    "logs": "read the log of",
+    "processes": "list the processes of",
 }
 """What a verb tries, where its name alone makes no sentence."""
 

@@ -61,8 +61,14 @@ def _exec(args: argparse.Namespace, context: Context) -> int:
         raise UsageError("exec: which program?", hint="See inn exec --help")
     if args.tty and args.interactive:
         need_terminal("exec")
-    spec = ExecSpec(command, env=variables(args.env), cwd=args.workdir, user=args.user, terminal=args.tty,
-                    size=terminal_size() if args.tty else None)
+    spec = ExecSpec(
+        command,
+        env=variables(args.env),
+        cwd=args.workdir,
+        user=args.user,
+        terminal=args.tty,
+        size=terminal_size() if args.tty else None,
+    )
     with context.workstation_for([args.guest]) as station:
         guest = station.fleet.resolve(args.guest)
         backend = station.backend(guest.ref.backend)
@@ -109,8 +115,9 @@ def _with_terminal(args: argparse.Namespace, context: Context, session: ExecSess
 def attach_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn attach`."""
     parser.add_argument("--no-stdin", action="store_true", help="only look on")
-    parser.add_argument("--tail", type=line_count, default=0, metavar="LINES",
-                        help='first the last lines it printed (0); "all" for all')
+    parser.add_argument(
+        "--tail", type=line_count, default=0, metavar="LINES", help='first the last lines it printed (0); "all" for all'
+    )
     parser.add_argument("guest", metavar="GUEST", help="the container; Ctrl-P Ctrl-Q detaches from one with a terminal")
 
 

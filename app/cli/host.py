@@ -50,8 +50,10 @@ def _print(context: Context, results: Sequence[CheckResult]) -> None:
                 context.out.line(f"          mend: {result.mend}")
     off = sum(result.ok is False for result in results)
     context.out.line()
-    context.out.line(f"{sum(result.ok is True for result in results)} work, {off} off, "
-                     f"{sum(result.ok is None for result in results)} notes")
+    context.out.line(
+        f"{sum(result.ok is True for result in results)} work, {off} off, "
+        f"{sum(result.ok is None for result in results)} notes"
+    )
 
 
 def clean_verb_arguments(parser: argparse.ArgumentParser) -> None:

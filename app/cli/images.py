@@ -21,10 +21,12 @@ def image_verb_arguments(parser: argparse.ArgumentParser) -> None:
     acts = parser.add_subparsers(dest="act", metavar="ls|import|rm", required=True)
     listing = acts.add_parser("ls", help="list the images", description="List the images.")
     listing.add_argument("--json", action="store_true", help="print an array of objects")
-    bring = acts.add_parser("import", help="make an image from a root file system",
-                            description="Make an image from a root file system.")
-    bring.add_argument("source", metavar="SOURCE",
-                       help="a folder, a tar archive (also compressed), or - for a tar on stdin")
+    bring = acts.add_parser(
+        "import", help="make an image from a root file system", description="Make an image from a root file system."
+    )
+    bring.add_argument(
+        "source", metavar="SOURCE", help="a folder, a tar archive (also compressed), or - for a tar on stdin"
+    )
     bring.add_argument("name", metavar="NAME", help="the image's name")
     add_trace_option(bring)
     remove = acts.add_parser("rm", help="remove images", description="Remove images that no container uses.")
@@ -34,8 +36,9 @@ def image_verb_arguments(parser: argparse.ArgumentParser) -> None:
 
 def image_verb(args: argparse.Namespace, context: Context) -> int:
     """List, import or remove images."""
-    with context.workstation_with(Images, "use images") as (station, backend), tracing(
-        context, station, getattr(args, "trace", False)
+    with (
+        context.workstation_with(Images, "use images") as (station, backend),
+        tracing(context, station, getattr(args, "trace", False)),
     ):
         if args.act == "ls":
             assert isinstance(backend, Images)
@@ -70,8 +73,14 @@ def _list(args: argparse.Namespace, context: Context, images: list[Image]) -> in
         context.out.json([_as_json(image) for image in images])
         return 0
     rows = [
-        (image.name, age_text(image.created_s), bytes_text(image.size_bytes), str(image.layers), image.id[:19],
-         image.note or NONE)
+        (
+            image.name,
+            age_text(image.created_s),
+            bytes_text(image.size_bytes),
+            str(image.layers),
+            image.id[:19],
+            image.note or NONE,
+        )
         for image in images
     ]
     context.out.table(("IMAGE", "AGE", "SIZE", "LAYERS", "ID", "NOTE"), rows, right=("AGE", "SIZE", "LAYERS"))

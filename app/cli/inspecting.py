@@ -63,8 +63,16 @@ def processes_verb(args: argparse.Namespace, context: Context) -> int:
         context.out.json([asdict(process) for process in found])
         return 0
     rows = [
-        (str(process.pid), "–" if process.guest_pid is None else str(process.guest_pid), process.user, process.state,
-         f"{process.cpu_time_s:.1f} s", bytes_text(process.rss_bytes), str(process.threads), process.command)
+        (
+            str(process.pid),
+            "–" if process.guest_pid is None else str(process.guest_pid),
+            process.user,
+            process.state,
+            f"{process.cpu_time_s:.1f} s",
+            bytes_text(process.rss_bytes),
+            str(process.threads),
+            process.command,
+        )
         for process in found
     ]
     titles = ("PID", "INSIDE", "USER", "STATE", "CPU TIME", "MEM", "THREADS", "COMMAND")

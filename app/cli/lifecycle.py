@@ -38,8 +38,14 @@ def _add_option(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if argument.default is False:
         parser.add_argument(*names, dest=argument.name, action="store_true", help=text)
         return
-    parser.add_argument(*names, dest=argument.name, type=argument.type, default=argument.default,
-                        metavar=_METAVARS.get(argument.option), help=text)
+    parser.add_argument(
+        *names,
+        dest=argument.name,
+        type=argument.type,
+        default=argument.default,
+        metavar=_METAVARS.get(argument.option),
+        help=text,
+    )
 
 
 def given(command: str, args: argparse.Namespace) -> Mapping[str, object]:
@@ -135,7 +141,11 @@ def rename_verb_arguments(parser: argparse.ArgumentParser) -> None:
 def rename_verb(args: argparse.Namespace, context: Context) -> int:
     """Give a guest another name."""
     return on_guests(
-        context, "guest.rename", [args.guest], arguments=lambda station, guest: {"name": args.name}, trace=args.trace,
+        context,
+        "guest.rename",
+        [args.guest],
+        arguments=lambda station, guest: {"name": args.name},
+        trace=args.trace,
         done=lambda name, result: context.out.line(args.name),
     )
 

@@ -49,8 +49,14 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
         meaning = field.meaning.rstrip(".").replace("%", "%%")
         names = ("-m", field.option) if field.name == "memory_bytes" else (field.option,)
         device = "; DEVICE:VALUE for one device" if field.device_field else ""
-        group.add_argument(*names, dest=f"limit_{field.name}", metavar=field.unit.upper(), default=None,
-                           help=f"{meaning}{device}", action="append")
+        group.add_argument(
+            *names,
+            dest=f"limit_{field.name}",
+            metavar=field.unit.upper(),
+            default=None,
+            help=f"{meaning}{device}",
+            action="append",
+        )
 
 
 def given_limits(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -123,15 +129,19 @@ def limits_verb(args: argparse.Namespace, context: Context) -> int:
         collector.wait_for_rates(only=guest.ref.backend if guest.state.is_live else "")
         rates = station.latest(guest.ref) if guest.state.is_live else None
         in_force, why_not = station.ask(
-            f"read limits of {guest.name}", backend.name,
+            f"read limits of {guest.name}",
+            backend.name,
             lambda _: (backend.limits(guest.ref), backend.limit_fields(guest)),
         )
         rows = [_Row(field, guest.limits, in_force, rates, why_not) for field in LIMIT_FIELDS.values()]
     if args.json:
         context.out.json(_as_json(guest, in_force, rows))
     else:
-        context.out.table(("LIMIT", "SET", "IN FORCE", "NOW", "BITES"), [row.cells() for row in rows],
-                          right=("SET", "IN FORCE", "NOW"))
+        context.out.table(
+            ("LIMIT", "SET", "IN FORCE", "NOW", "BITES"),
+            [row.cells() for row in rows],
+            right=("SET", "IN FORCE", "NOW"),
+        )
     return 0
 
 
@@ -173,8 +183,12 @@ class _Row:
     def as_json(self) -> dict[str, Any]:
         """Return the object of the JSON output."""
         return {
-            "set": self.wanted, "in_force": self.in_force, "use": self.use, "bites": self.bites,
-            "reason": self.reason, "why_not": self.why_not,
+            "set": self.wanted,
+            "in_force": self.in_force,
+            "use": self.use,
+            "bites": self.bites,
+            "reason": self.reason,
+            "why_not": self.why_not,
         }
 
 
@@ -186,5 +200,3 @@ def _as_json(guest: Guest, in_force: Limits, rows: list[_Row]) -> dict[str, Any]
         "limits": {row.field.name: row.as_json() for row in rows},
         "io_devices": limits_json(in_force)["io_devices"],
     }
-
-

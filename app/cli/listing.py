@@ -25,8 +25,9 @@ def ps_verb_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-l", "--live", action="store_true", help="only those that run, are paused or are stopping")
     parser.add_argument("--kind", choices=[str(kind) for kind in GuestKind], help="only containers or only VMs")
     parser.add_argument("--state", choices=[str(state) for state in GuestState], help="only those in this state")
-    parser.add_argument("--label", metavar="KEY[=VALUE]", action="append", default=[],
-                        help="only those with this label")
+    parser.add_argument(
+        "--label", metavar="KEY[=VALUE]", action="append", default=[], help="only those with this label"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids only")
     parser.add_argument("--json", action="store_true", help="print an array of objects")
 

@@ -100,4 +100,3 @@ def step_line(record: StepRecord) -> str:
     took = f"{record.duration_s * 1000:.1f} ms"
     failed = f"  FAILED: {record.error}" if record.error else ""
     return f"{record.sequence:>3}  {record.process:<10}  {took:>9}  {record.text}{failed}"
-

@@ -42,13 +42,27 @@ class _Formatter(argparse.HelpFormatter):
 def add_global_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that are taken before and after every verb."""
     group = parser.add_argument_group("global options")
-    group.add_argument("--root", metavar="DIR", default=None,
-                       help="keep all state in DIR (default: $INNKEEPER_ROOT, else the system's or your own)")
-    group.add_argument("--backend", metavar="NAME", action="append", default=None,
-                       help="use only this source of guests; may be given several times")
+    group.add_argument(
+        "--root",
+        metavar="DIR",
+        default=None,
+        help="keep all state in DIR (default: $INNKEEPER_ROOT, else the system's or your own)",
+    )
+    group.add_argument(
+        "--backend",
+        metavar="NAME",
+        action="append",
+        default=None,
+        help="use only this source of guests; may be given several times",
+    )
     group.add_argument("--libvirt-uri", metavar="URI", default=None, help="connect to this libvirt (qemu:///system)")
-    group.add_argument("--option", metavar="BACKEND.KEY=VALUE", action="append", default=[],
-                       help="a setting of one backend; may be given several times")
+    group.add_argument(
+        "--option",
+        metavar="BACKEND.KEY=VALUE",
+        action="append",
+        default=[],
+        help="a setting of one backend; may be given several times",
+    )
     group.add_argument("--no-color", action="store_true", help="no colours, like NO_COLOR=1")
 
 

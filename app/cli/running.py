@@ -182,11 +182,18 @@ def _explain(args: argparse.Namespace, context: Context, backend: Backend, spec:
     assert isinstance(backend, Creating)
     plan = backend.explain(spec)
     if args.json:
-        context.out.json([
-            {"sequence": number, "process": process, "kind": step.kind, "text": step.describe(),
-             "by_hand": step.by_hand()}
-            for number, (process, step) in enumerate(plan, 1)
-        ])
+        context.out.json(
+            [
+                {
+                    "sequence": number,
+                    "process": process,
+                    "kind": step.kind,
+                    "text": step.describe(),
+                    "by_hand": step.by_hand(),
+                }
+                for number, (process, step) in enumerate(plan, 1)
+            ]
+        )
         return 0
     for number, (process, step) in enumerate(plan, 1):
         context.out.line(f"{number:>3}  {process:<10}  {step.describe()}")

@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from backends.model import Guest
 
 _SHOWN = (
-    "cpu_pct", "cpu_throttled_pct", "memory_bytes", "memory_limit_bytes", "io_read_bytes_per_s", "io_write_bytes_per_s",
-    "net_rx_bytes_per_s", "net_tx_bytes_per_s", "pids",
+    "cpu_pct",
+    "cpu_throttled_pct",
+    "memory_bytes",
+    "memory_limit_bytes",
+    "io_read_bytes_per_s",
+    "io_write_bytes_per_s",
+    "net_rx_bytes_per_s",
+    "net_tx_bytes_per_s",
+    "pids",
 )
 _WIDEST_NAME = 32
 
@@ -34,10 +41,17 @@ def top_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn top`."""
     from app.core.units import parse_duration
 
-    parser.add_argument("-n", "--count", type=_count, metavar="N",
-                        help="print N samples and end (default: until Ctrl-C)")
-    parser.add_argument("-d", "--delay", type=parse_duration, default=1.0, metavar="SECONDS",
-                        help="time between two samples (1); the first comes at once")
+    parser.add_argument(
+        "-n", "--count", type=_count, metavar="N", help="print N samples and end (default: until Ctrl-C)"
+    )
+    parser.add_argument(
+        "-d",
+        "--delay",
+        type=parse_duration,
+        default=1.0,
+        metavar="SECONDS",
+        help="time between two samples (1); the first comes at once",
+    )
     parser.add_argument("-a", "--all", action="store_true", help="all guests; this is the default")
     parser.add_argument("-l", "--live", action="store_true", help="only those that run, are paused or are stopping")
     form = parser.add_mutually_exclusive_group()
@@ -145,8 +159,12 @@ def _print_table(
 ) -> None:
     titles = ("NAME", "KIND", "STATE", *(FIELDS[name].title for name in _SHOWN))
     cells = [
-        (station.fleet.display_name(guest), str(guest.kind), state_text(guest),
-         *(figure_text(getattr(rates, name), FIELDS[name].unit) for name in _SHOWN))
+        (
+            station.fleet.display_name(guest),
+            str(guest.kind),
+            state_text(guest),
+            *(figure_text(getattr(rates, name), FIELDS[name].unit) for name in _SHOWN),
+        )
         for guest, rates in rows
     ]
     lines = table_lines(titles, cells, right=titles[3:], widest=_WIDEST_NAME if context.out.is_terminal else None)

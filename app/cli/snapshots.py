@@ -40,7 +40,11 @@ def snapshot_verb(args: argparse.Namespace, context: Context) -> int:
     name = args.name or _name_now()
     command = {"create": "snapshot.create", "restore": "snapshot.restore", "rm": "snapshot.remove"}[args.act]
     return on_guests(
-        context, command, [args.guest], arguments=lambda station, guest: {"name": name}, trace=args.trace,
+        context,
+        command,
+        [args.guest],
+        arguments=lambda station, guest: {"name": name},
+        trace=args.trace,
         done=lambda guest, result: context.out.line(name),
     )
 

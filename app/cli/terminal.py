@@ -72,7 +72,10 @@ def _start_guard(fd: int) -> int | None:
         # Its parent may die at any time and is not there to wait for it: the shell in between lets init adopt it.
         subprocess.run(
             ["sh", "-c", 'exec 3<&0; sh -c "$1" guard "$2" <&3 >/dev/null 2>&1 &', "guard", script, settings],
-            stdin=reading, pass_fds=(copy,), start_new_session=True, check=True,
+            stdin=reading,
+            pass_fds=(copy,),
+            start_new_session=True,
+            check=True,
         )
         os.close(reading)
         return writing
@@ -153,4 +156,3 @@ def need_terminal(what: str) -> None:
 
     if not sys.stdin.isatty():
         raise UsageError(f"{what}: stdin is no terminal", hint="Leave -t out to use pipes and files")
-

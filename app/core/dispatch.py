@@ -45,7 +45,12 @@ class Dispatcher:
         self._is_stopping = False
 
     def submit(
-        self, name: str, ref: GuestRef | None, backend: str, max_parallel: int, arguments: dict[str, object],
+        self,
+        name: str,
+        ref: GuestRef | None,
+        backend: str,
+        max_parallel: int,
+        arguments: dict[str, object],
         group: object = None,
     ) -> Operation:
         """Begin a command and return at once. Raises UsageError for an unknown one."""

@@ -25,7 +25,14 @@ class Sampler:
     """
 
     def __init__(
-        self, backend: Backend, *, bus: Bus, fleet: Fleet, figures: Figures, pace: Pace, interval_s: float,
+        self,
+        backend: Backend,
+        *,
+        bus: Bus,
+        fleet: Fleet,
+        figures: Figures,
+        pace: Pace,
+        interval_s: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.backend = backend
@@ -67,9 +74,7 @@ class Sampler:
                 self._must_open = True
                 self._ensure_thread()
                 self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: self.link.is_open or self._attempts > before or self._is_stopping, timeout_s
-            )
+            self._changed.wait_for(lambda: self.link.is_open or self._attempts > before or self._is_stopping, timeout_s)
 
     def wait(self, ticket: int, timeout_s: float) -> bool:
         """Return True once the reading that was asked for was made or failed; False if it takes longer."""

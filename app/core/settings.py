@@ -38,7 +38,7 @@ class Pace:
     """And after this time it is lost."""
 
     backoff_first_s: float = 1.0
-    backoff_most_s: float = 30.0
+    backoff_most_s: float = 10.0
     """Wait before the next attempt to reconnect; doubles from the first to the most."""
 
     open_timeout_s: float = 10.0

@@ -226,8 +226,13 @@ class Workstation:
                 if name in self._broken:
                     raise self._broken[name]
                 self._samplers[name] = Sampler(
-                    self._make(name), bus=self._bus, fleet=self.fleet, figures=self._figures,
-                    pace=self.settings.pace, interval_s=self._interval_s, clock=self._clock,
+                    self._make(name),
+                    bus=self._bus,
+                    fleet=self.fleet,
+                    figures=self._figures,
+                    pace=self.settings.pace,
+                    interval_s=self._interval_s,
+                    clock=self._clock,
                 )
             return self._samplers[name]
 

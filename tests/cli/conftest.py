@@ -53,8 +53,12 @@ class Inn:
     def start(self, *arguments: str, **keywords: Any) -> subprocess.Popen[bytes]:
         """Start it and return the process."""
         return subprocess.Popen(
-            self.command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=self.environment(), **keywords,
+            self.command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment(),
+            **keywords,
         )
 
     def __call__(self, *arguments: str, stdin: bytes = b"") -> Done:

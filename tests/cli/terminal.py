@@ -20,7 +20,12 @@ class Terminal:
         termios.tcsetwinsize(self.fd, size)
         self.shown = b""
         self.process = subprocess.Popen(
-            command, stdin=self._slave, stdout=self._slave, stderr=self._slave, env=env, start_new_session=True,
+            command,
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=env,
+            start_new_session=True,
             preexec_fn=self._control,
         )
 

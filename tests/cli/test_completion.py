@@ -84,8 +84,12 @@ def run_shell(command: Sequence[str], tmp_path: Path) -> str:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -I {ROOT}/innkeeper.py "$@"\n')
     program.chmod(0o755)
     environment = {
-        **os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "INNKEEPER_ROOT": str(tmp_path / "root"),
-        "INNKEEPER_BACKENDS": "simulated", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
+        **os.environ,
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "INNKEEPER_ROOT": str(tmp_path / "root"),
+        "INNKEEPER_BACKENDS": "simulated",
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
     }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=15, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -26,16 +26,26 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.parametrize(
     "call, arguments",
-    [("inspect", ("inspect", "db")), ("limits", ("limits", "db")), ("processes", ("processes", "db")),
-     ("snapshots", ("snapshot", "ls", "db")), ("trace", ("trace", "db")), ("images", ("image", "ls")),
-     ("sample", ("limit", "db", "--cpus", "1"))],
+    [
+        ("inspect", ("inspect", "db")),
+        ("limits", ("limits", "db")),
+        ("processes", ("processes", "db")),
+        ("snapshots", ("snapshot", "ls", "db")),
+        ("trace", ("trace", "db")),
+        ("images", ("image", "ls")),
+        ("sample", ("limit", "db", "--cpus", "1")),
+    ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_an_answer_that_does_not_come_is_said(inn: Inn, call: str, arguments: tuple[str, ...]) -> None:
     words = [*inn.options, "--option", f"simulated.hang={call}", *arguments]
     done = subprocess.run(
-        [sys.executable, "-I", "-c", IMPATIENT, str(ROOT), *words], capture_output=True, text=True, timeout=15,
-        env=inn.environment(), check=False,
+        [sys.executable, "-I", "-c", IMPATIENT, str(ROOT), *words],
+        capture_output=True,
+        text=True,
+        timeout=15,
+        env=inn.environment(),
+        check=False,
     )
 
     assert (done.returncode, done.stdout) == (1, "")

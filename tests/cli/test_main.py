@@ -55,9 +55,19 @@ def test_an_unknown_verb_is_a_usage_error_with_the_nearest_one(inn: Inn) -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [("stop",), ("ps", "--nope"), ("top", "-n", "0"), ("top", "-d", "0.001"), ("kill", "-s", "NOPE", "db"),
-     ("limit", "db"), ("limit", "db", "--memory", "lots"), ("ps", "--backend", "nope"), ("help", "nope"),
-     ("ps", "--option", "nonsense"), ("rename", "db")],
+    [
+        ("stop",),
+        ("ps", "--nope"),
+        ("top", "-n", "0"),
+        ("top", "-d", "0.001"),
+        ("kill", "-s", "NOPE", "db"),
+        ("limit", "db"),
+        ("limit", "db", "--memory", "lots"),
+        ("ps", "--backend", "nope"),
+        ("help", "nope"),
+        ("ps", "--option", "nonsense"),
+        ("rename", "db"),
+    ],
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_one_line_and_exit_code_2(inn: Inn, arguments: tuple[str, ...]) -> None:

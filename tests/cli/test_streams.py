@@ -15,8 +15,12 @@ PRINTING = [("ps",), ("ps", "--json"), ("top", "-n", "1", "--csv"), ("logs", "db
 def shell(inn: Inn, redirected: str, *arguments: str) -> Done:
     """Run it with redirections that only a shell can make."""
     done = subprocess.run(
-        ["sh", "-c", f'"$@" {redirected}', "sh", *inn.command(*arguments)], capture_output=True, text=True, timeout=30,
-        env=inn.environment(), check=False,
+        ["sh", "-c", f'"$@" {redirected}', "sh", *inn.command(*arguments)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=inn.environment(),
+        check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

@@ -17,8 +17,15 @@ from backends.model import Guest, GuestKind, GuestState
 from backends.simulated.backend import SimulatedBackend
 
 QUICK = Pace(
-    early_s=0.01, list_every_s=0.05, quick_list_s=0.02, dirty_gap_s=0.0, lost_after_s=0.15,
-    backoff_first_s=0.02, backoff_most_s=0.1, open_timeout_s=0.5, stop_within_s=0.4,
+    early_s=0.01,
+    list_every_s=0.05,
+    quick_list_s=0.02,
+    dirty_gap_s=0.0,
+    lost_after_s=0.15,
+    backoff_first_s=0.02,
+    backoff_most_s=0.1,
+    open_timeout_s=0.5,
+    stop_within_s=0.4,
 )
 
 Open = Callable[..., Workstation]
@@ -79,6 +86,7 @@ def guest_of(station: Workstation, state: GuestState = GuestState.RUNNING, backe
     """Return some container of a backend in a state, reading the lists first."""
     station.refresh()
     return next(
-        guest for guest in station.fleet.guests()
+        guest
+        for guest in station.fleet.guests()
         if guest.ref.backend == backend and guest.kind is GuestKind.CONTAINER and guest.state is state
     )

@@ -137,9 +137,7 @@ def test_attempts_to_reconnect_become_rarer_up_to_a_limit(open_station: Open) ->
     assert all(gap_s >= wanted_s for gap_s, wanted_s in zip(gaps_s, least_s, strict=False))
 
 
-def test_a_command_for_a_lost_backend_fails_at_once_and_says_why(
-    open_station: Open, backend: SimulatedBackend
-) -> None:
+def test_a_command_for_a_lost_backend_fails_at_once_and_says_why(open_station: Open, backend: SimulatedBackend) -> None:
     station = open_station(backend)
     guest = guest_of(station)
     backend.faults.die("killed")

@@ -177,9 +177,7 @@ def test_a_command_without_a_guest_goes_to_the_backend_it_names(
     assert not backend.faults.calls["create"]
 
 
-def test_running_operations_and_the_last_200_that_ended_are_kept(
-    open_station: Open, backend: SimulatedBackend
-) -> None:
+def test_running_operations_and_the_last_200_that_ended_are_kept(open_station: Open, backend: SimulatedBackend) -> None:
     station = open_station(backend, sampling=False)
     guest = guest_of(station)
 
