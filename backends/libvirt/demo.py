@@ -233,7 +233,7 @@ def _find(connection: Connection, state_dir: Path, name: str | None) -> tuple[st
 def _owner(domain: Domain) -> str | None:
     """Return the state folder that a demo VM belongs to; None for a domain that is no demo VM."""
     mark = ET.fromstring(domain.XMLDesc(0)).find(f"metadata/{{{MARK}}}innkeeper")
-    return None if mark is None else mark.text or ""
+    return None if mark is None else mark.get("state", "")
 
 
 def _start(connection: Connection, name: str, folder: Path, say: Say) -> DemoVm:

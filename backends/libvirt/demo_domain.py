@@ -36,7 +36,8 @@ def domain_xml(name: str, kind: str, folder: Path, shape: DemoShape, *, owner: s
     root = ET.Element("domain", type=kind)
     _add(root, "name", name)
     mark = ET.SubElement(ET.SubElement(root, "metadata"), f"{{{MARK}}}innkeeper")
-    mark.text = owner
+    mark.text = "demo"
+    mark.set("state", owner)
     _add(root, "memory", str(shape.memory_mib), unit="MiB")
     _add(root, "vcpu", str(shape.vcpus))
     system = _add(root, "os")

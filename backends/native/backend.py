@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -33,6 +34,9 @@ from backends.trace import Recorder
 def make(config: BackendConfig) -> NativeBackend:
     """Return the backend of a state folder, not opened."""
     return NativeBackend(config)
+
+
+_LET_GO_S = 5.0
 
 
 @translated
@@ -108,6 +112,16 @@ class NativeBackend(Saving, Making, Looking):
     def shutdown(self) -> None:
         """End the spawner, and let go of the parent cgroup if nothing is in it."""
         self._spawner.shutdown()
-        if self._host_found is not None:
-            for path in (f"{self._parent}/{KEEPER}", self._parent):
-                self._host_found.group(path).remove_if_unused()
+        if self._host_found is None:
+            return
+        deadline = time.monotonic() + _LET_GO_S
+        # The supervisor of a container that has just ended is on its way out, and in the keeper's group till then.
+        while not self._let_go() and not self._has_supervisors() and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+    def _let_go(self) -> bool:
+        """Remove the groups that containers share, if nothing is in them; says whether they are gone."""
+        return all(self._host.group(path).remove_if_unused() for path in (f"{self._parent}/{KEEPER}", self._parent))
+
+    def _has_supervisors(self) -> bool:
+        return any(self._store.is_supervised(container_id) for container_id in self._store.ids())
