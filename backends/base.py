@@ -11,9 +11,10 @@ All methods block and may be called from several threads, at most `max_parallel`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from backends.container import Archive, CheckpointOptions, ContainerSpec, ExecSpec, RestartPolicy
 from backends.events import Event
 from backends.metrics import Sample
 from backends.model import Guest, GuestKind, GuestProcess, GuestRef, Image, LimitChanges, Limits, LogLine, Snapshot
@@ -230,44 +231,6 @@ class Processes(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSpec:
-    """What the user asks of a new container."""
-
-    image: str
-    args: tuple[str, ...] = ()
-    """Program and arguments; empty: the image's own."""
-
-    name: str | None = None
-    limits: Limits = field(default_factory=Limits)
-    env: tuple[str, ...] = ()
-    """"KEY=value" each."""
-
-    cwd: str | None = None
-    user: str | None = None
-    """"uid", "uid:gid" or a name from the image's /etc/passwd."""
-
-    hostname: str | None = None
-    terminal: bool = False
-    stdin: bool = False
-    """Keep standard input open."""
-
-    read_only: bool = False
-    volumes: tuple[str, ...] = ()
-    """"/host:/guest[:ro]" each."""
-
-    network: str = "bridge"
-    """"bridge" or "none"."""
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    stop_signal: str = "SIGTERM"
-    size: tuple[int, int] | None = None
-    """(rows, columns) of its terminal at the start; None: the backend's default."""
-
-    auto_remove: bool = False
-    """Remove it when it has ended; its keeper does so, with nobody looking. wait() still gets the exit code."""
-
-
 @runtime_checkable
 class Creating(Protocol):
     """New containers can be made."""
@@ -279,19 +242,6 @@ class Creating(Protocol):
     def explain(self, spec: ContainerSpec) -> Sequence[tuple[str, Step]]:
         """Return (process, step) for all that create and start would do, and do none of it."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ExecSpec:
-    """What to run in a live guest."""
-
-    args: tuple[str, ...]
-    env: tuple[str, ...] = ()
-    cwd: str | None = None
-    user: str | None = None
-    terminal: bool = False
-    size: tuple[int, int] | None = None
-    """(rows, columns) of the terminal at the start."""
 
 
 class ExecSession(Protocol):
@@ -351,6 +301,41 @@ class AttachSession(Protocol):
 
     def close(self) -> None:
         """Detach; the container goes on."""
+        ...
+
+
+@runtime_checkable
+class Copying(Protocol):
+    """Files can be copied into and out of guests, live or stopped."""
+
+    def copy_out(self, ref: GuestRef, path: str) -> Archive:
+        """Return a path of the guest as a tar stream, its last name at the top. Raises NotFound (path)."""
+        ...
+
+    def copy_in(self, ref: GuestRef, path: str, stream: BinaryIO, recorder: Recorder) -> None:
+        """Unpack a tar stream into a folder of the guest. Raises NotFound when there is no such folder."""
+        ...
+
+
+@runtime_checkable
+class Restarting(Protocol):
+    """Guests are started again by themselves."""
+
+    def set_restart_policy(self, ref: GuestRef, policy: RestartPolicy, recorder: Recorder) -> None:
+        """Change when it is started again, at once."""
+        ...
+
+
+@runtime_checkable
+class Checkpointing(Protocol):
+    """The state of a live guest can be written to disk and brought back (CRIU)."""
+
+    def checkpoint(self, ref: GuestRef, options: CheckpointOptions, recorder: Recorder) -> None:
+        """Write its processes to disk, and end it unless asked not to. Raises Unsupported with the reason."""
+        ...
+
+    def restore(self, ref: GuestRef, options: CheckpointOptions, recorder: Recorder) -> None:
+        """Bring a checkpointed guest back to life."""
         ...
 
 

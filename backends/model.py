@@ -166,6 +166,18 @@ class Guest:
     addresses: tuple[str, ...] = ()
     """IP addresses known to the backend."""
 
+    health: str = ""
+    """"starting", "healthy" or "unhealthy" by its health check; empty where it has none."""
+
+    restarts: int = 0
+    """How often in a row its restart policy has started it again."""
+
+    restart_policy: str = ""
+    """"on-failure:3", "always" …; empty where it has none."""
+
+    ports: tuple[str, ...] = ()
+    """Published ports: "127.0.0.1:8080->80/tcp" each."""
+
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -22,7 +22,8 @@ from app.cli.terminal import (
     need_terminal,
     terminal_size,
 )
-from backends.base import Attaching, Consoling, ExecSession, ExecSpec, Executing, Waiting
+from backends.base import Attaching, Consoling, ExecSession, Executing, Waiting
+from backends.container import ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 
 if TYPE_CHECKING:

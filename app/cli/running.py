@@ -15,7 +15,8 @@ from app.cli.diagnostics import RUNTIME
 from app.cli.limiting import add_limit_options, given_limits
 from app.cli.operating import add_trace_option, tracing, wait_for
 from app.cli.terminal import need_terminal, terminal_size
-from backends.base import ContainerSpec, Creating, Removing, Waiting
+from backends.base import Creating, Removing, Waiting
+from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError
 from backends.model import Guest, Limits
 from backends.trace import Recorder

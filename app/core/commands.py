@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from app.core.command import Argument, Command
 from app.core.units import parse_duration
-from backends import base
+from backends import base, container
 from backends.errors import UsageError
 from backends.model import Guest, GuestRef, GuestState, Image, Limits, Snapshot
 from backends.trace import Recorder
@@ -86,7 +86,7 @@ def _snapshot_remove(backend: base.Snapshotting, ref: GuestRef, recorder: Record
     backend.snapshot_remove(ref, name, recorder)
 
 
-def _create(backend: base.Creating, recorder: Recorder, spec: base.ContainerSpec) -> Guest:
+def _create(backend: base.Creating, recorder: Recorder, spec: container.ContainerSpec) -> Guest:
     return backend.create(spec, recorder)
 
 
@@ -109,9 +109,9 @@ def _has_live(backend: base.Backend) -> bool:
     return any(guest.state.is_live for guest in backend.guests())
 
 
-def _spec(text: str) -> base.ContainerSpec:
+def _spec(text: str) -> container.ContainerSpec:
     image, *args = text.split()
-    return base.ContainerSpec(image, tuple(args))
+    return container.ContainerSpec(image, tuple(args))
 
 
 def _yes(text: str) -> bool:

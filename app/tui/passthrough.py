@@ -14,7 +14,8 @@ import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backends.base import Backend, Consoling, ExecSession, ExecSpec, Executing
+from backends.base import Backend, Consoling, ExecSession, Executing
+from backends.container import ExecSpec
 from backends.errors import Unsupported
 from backends.model import GuestRef
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from contextlib import suppress
 
-from backends.base import ExecSpec
+from backends.container import ExecSpec
 from backends.errors import (
     StartFailed,
     UsageError,

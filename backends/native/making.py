@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import (
     Busy,
     NotFound,

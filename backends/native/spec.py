@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import UsageError
 from backends.kernel.credentials import DEFAULT_CAPABILITIES
 from backends.kernel.devices import DEFAULT_RULES, DeviceRule

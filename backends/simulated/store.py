@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import BinaryIO
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import Busy, NotFound
 from backends.model import Guest, GuestKind, Image
 from backends.simulated.act import Act

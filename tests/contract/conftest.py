@@ -99,7 +99,7 @@ def creates(backend: Backend, spec: Callable[[str], Any]) -> Callable[[str], Gue
 @contextmanager
 def simulated(folder: Path) -> Iterator[Subject]:
     """In memory."""
-    from backends.base import ContainerSpec
+    from backends.container import ContainerSpec
     from backends.simulated.backend import SimulatedBackend
 
     backend = SimulatedBackend(guests=5)
@@ -112,7 +112,7 @@ def simulated(folder: Path) -> Iterator[Subject]:
 @contextmanager
 def native(folder: Path) -> Iterator[Subject]:
     """Real containers on this machine's own kernel, with state of their own."""
-    from backends.base import ContainerSpec
+    from backends.container import ContainerSpec
     from backends.native.backend import make as make_native
 
     backend = make_native(BackendConfig(folder, folder / "run"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec, ExecSpec
+from backends.container import ContainerSpec, ExecSpec
 from backends.errors import InnkeeperError
 from backends.model import Guest, Limits
 from backends.native.backend import NativeBackend, make

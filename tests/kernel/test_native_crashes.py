@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, WrongState
 from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend

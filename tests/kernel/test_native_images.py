@@ -12,7 +12,7 @@ from typing import Literal
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import AlreadyExists, Busy, InnkeeperError, NotFound, UsageError
 from backends.model import Guest
 from backends.native.backend import NativeBackend

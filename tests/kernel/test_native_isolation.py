@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import StartFailed, UsageError
 from backends.model import Guest
 from backends.native.backend import NativeBackend

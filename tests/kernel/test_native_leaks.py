@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import InnkeeperError
 from backends.native import protocol
 from backends.native.backend import NativeBackend

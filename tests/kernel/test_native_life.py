@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import AlreadyExists, InnkeeperError, NotFound, StartFailed, TimedOut, UsageError, WrongState
 from backends.model import Guest, GuestRef, GuestState
 from backends.native.backend import NativeBackend

@@ -10,7 +10,7 @@ from itertools import islice
 
 import pytest
 
-from backends.base import ContainerSpec, ExecSpec
+from backends.container import ContainerSpec, ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 from backends.model import Guest
 from backends.native.backend import NativeBackend

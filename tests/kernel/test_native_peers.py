@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec, ExecSpec
+from backends.container import ContainerSpec, ExecSpec
 from backends.errors import InnkeeperError, StartFailed, UsageError
 from backends.model import Guest, GuestState
 from backends.native import protocol

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.model import Guest, GuestState
 from backends.native import protocol
 from backends.native.backend import NativeBackend, make

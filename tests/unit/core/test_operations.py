@@ -8,7 +8,7 @@ import os
 import pytest
 
 from app.core.workstation import Workstation
-from backends.base import ContainerSpec
+from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NotFound, TimedOut, Unsupported, UsageError, WrongState
 from backends.events import GuestChanged, OperationEnded, OperationStarted, StepDone
 from backends.model import Guest, GuestRef, GuestState

@@ -1,0 +1,15 @@
+"""What the OCI runtime says no to."""
+
+from __future__ import annotations
+
+from backends.errors import InnkeeperError
+
+
+class OciError(InnkeeperError):
+    """Something about one container; the message is runc's where callers read it."""
+
+    exit_code = 1
+
+
+class ConfigInvalid(OciError):
+    """config.json asks for what makes no sense; the message begins with the property: "process.cwd: …"."""
