@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,6 +57,7 @@ class Making(Living):
                 auto_remove=asked.auto_remove,
                 size=list(asked.size) if asked.size else None,
                 labels=dict(asked.labels),
+                **_life(asked),
             )
             self._write(record, asked)
         return self._guest(GuestRef(NAME, container_id))
@@ -162,6 +163,25 @@ class Making(Living):
                 text = f"cannot remove image {name}: used by {', '.join(users[:5])}"
                 raise Busy(text, hint="remove those containers first")
             self._images.remove(name)
+
+
+def _life(asked: ContainerSpec) -> dict[str, Any]:
+    """Return what the record keeps of how a container lives."""
+    return {
+        "stop_timeout_s": asked.stop_timeout_s,
+        "groups": [group for group in asked.groups if not group.isdigit()],
+        "privileged": asked.privileged,
+        "userns": asked.userns,
+        "init": asked.init,
+        "driver": asked.driver,
+        "restart": asdict(asked.restart),
+        "health": asdict(asked.health) if asked.health else None,
+        "log": asdict(asked.log),
+        "secrets": [asdict(secret) for secret in asked.secrets],
+        "publish": list(asked.publish),
+        "hosts": list(asked.hosts),
+        "dns": list(asked.dns),
+    }
 
 
 def _resolv_conf() -> str:

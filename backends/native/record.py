@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
+from backends.container import HealthCheck, LogLimits, RestartPolicy, Secret
 from backends.model import DeviceIo, GuestState, Limits
 
 
@@ -38,7 +39,7 @@ class ContainerRecord(_Json):
     """Folders of the image, top first."""
 
     network: str
-    """ "bridge" or "none"."""
+    """ "bridge", "none" or "host"."""
 
     address: str | None = None
     prefix_length: int = 24
@@ -60,6 +61,58 @@ class ContainerRecord(_Json):
     labels: dict[str, str] = field(default_factory=dict)
     snapshot: str | None = None
     """Name of the snapshot that its present file system descends from."""
+
+    stop_timeout_s: float | None = None
+    """What stop waits before SIGKILL where the caller does not say; None: the backend's default."""
+
+    groups: list[str] = field(default_factory=list)
+    """Further groups of the program that are given by name; looked up in the container's own /etc/group."""
+
+    privileged: bool = False
+    userns: str = "host"
+    init: bool = False
+    """A small first process of ours reaps zombies and passes signals on; the program is its child."""
+
+    driver: str = "native"
+    """Who runs it: "native", "runc" or "crun"."""
+
+    restart: dict[str, Any] = field(default_factory=dict)
+    """As JSON; see restart_policy. So are health, log and secrets."""
+
+    health: dict[str, Any] | None = None
+    log: dict[str, Any] = field(default_factory=dict)
+    secrets: list[dict[str, Any]] = field(default_factory=list)
+    """Names, places and where each is read: never a content."""
+
+    publish: list[str] = field(default_factory=list)
+    """"[ADDRESS:]HOST:GUEST[/udp]" each."""
+
+    hosts: list[str] = field(default_factory=list)
+    """"NAME:ADDRESS" each, for /etc/hosts; the address may be "host-gateway"."""
+
+    dns: list[str] = field(default_factory=list)
+
+    @property
+    def restart_policy(self) -> RestartPolicy:
+        """When it is started again after its end."""
+        return RestartPolicy(**_known(RestartPolicy, self.restart))
+
+    @property
+    def health_check(self) -> HealthCheck | None:
+        """How it is asked for its health, if it is."""
+        if not self.health:
+            return None
+        return HealthCheck(**_known(HealthCheck, self.health) | {"args": tuple(self.health["args"])})
+
+    @property
+    def log_limits(self) -> LogLimits:
+        """How much of its output is kept."""
+        return LogLimits(**_known(LogLimits, self.log))
+
+    @property
+    def secret_files(self) -> tuple[Secret, ...]:
+        """What it finds in /run/secrets."""
+        return tuple(Secret(**_known(Secret, raw)) for raw in self.secrets)
 
     @property
     def host_link(self) -> str:
@@ -88,6 +141,12 @@ class Status(_Json):
     exit_code: int | None = None
     oom_kills: int | None = None
     note: str = ""
+
+
+def _known(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a record for the fields that this version has."""
+    names = {f.name for f in fields(kind)}
+    return {key: value for key, value in raw.items() if key in names}
 
 
 def limits_to_json(limits: Limits) -> dict[str, Any]:
