@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from backends.errors import UsageError
 from backends.model import Limits
 
 
@@ -21,6 +22,17 @@ class RestartPolicy:
 
     def __str__(self) -> str:
         return self.name if self.most is None else f"{self.name}:{self.most}"
+
+    @classmethod
+    def parse(cls, text: str) -> RestartPolicy:
+        """Return the policy that "no", "on-failure[:N]", "always" or "unless-stopped" names. Raises UsageError."""
+        name, colon, most = text.partition(":")
+        hint = "no, on-failure, on-failure:N, always or unless-stopped"
+        if name not in ("no", "on-failure", "always", "unless-stopped") or (colon and name != "on-failure"):
+            raise UsageError(f"{text!r} is no restart policy", hint=hint)
+        if colon and not (most.isascii() and most.isdigit() and len(most) < 10):
+            raise UsageError(f"{text!r} is no restart policy: {most!r} is no number of times", hint=hint)
+        return cls(name, int(most) or None if colon else None)
 
 
 @dataclass(frozen=True, slots=True)

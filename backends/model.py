@@ -27,6 +27,7 @@ class GuestState(StrEnum):
         creating → created → running ⇄ paused
                                 ↓        ↓
                               stopping → stopped → (start) running
+        restarting: it has ended, and its restart policy starts it again after a while → running
         lost: its keeper died and left processes behind; clean, start, kill or remove mends it
     """
 
@@ -36,6 +37,7 @@ class GuestState(StrEnum):
     PAUSED = "paused"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    RESTARTING = "restarting"
     LOST = "lost"
     UNKNOWN = "unknown"
 

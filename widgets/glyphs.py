@@ -15,6 +15,7 @@ _STATES = {
     GuestState.PAUSED: ("‖", "="),
     GuestState.STOPPING: ("◐", "~"),
     GuestState.STOPPED: ("■", "."),
+    GuestState.RESTARTING: ("◍", "@"),
     GuestState.LOST: ("✗", "x"),
     GuestState.UNKNOWN: ("?", "?"),
 }

@@ -24,6 +24,7 @@ STATE_ROLES: dict[GuestState, Role] = {
     GuestState.CREATING: "accent",
     GuestState.CREATED: "dim",
     GuestState.STOPPED: "dim",
+    GuestState.RESTARTING: "warn",
     GuestState.LOST: "bad",
     GuestState.UNKNOWN: "warn",
 }
@@ -153,6 +154,7 @@ _ORDER_OF_STATES = {
             GuestState.RUNNING,
             GuestState.PAUSED,
             GuestState.STOPPING,
+            GuestState.RESTARTING,
             GuestState.CREATING,
             GuestState.CREATED,
             GuestState.LOST,

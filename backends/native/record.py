@@ -141,6 +141,14 @@ class Status(_Json):
     exit_code: int | None = None
     oom_kills: int | None = None
     note: str = ""
+    restarts: int = 0
+    """How often in a row it has been started again by itself."""
+
+    ended_by: str = ""
+    """Who ended it: "user", "host" (which went down), or nobody: it ended by itself."""
+
+    health: str = ""
+    """"starting", "healthy" or "unhealthy"; empty without a check. The results are in health.json."""
 
 
 def _known(kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
