@@ -1,49 +1,33 @@
-"""Links, addresses and bridges as steps, over rtnetlink through pyroute2 (rtnetlink(7), veth(4)).
-
-pyroute2 costs a third of a second to import, so it is imported where a step runs: in the warm spawner
-and what it forks.
-"""
+"""Links, addresses and bridges as steps, over rtnetlink (rtnetlink(7), veth(4))."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from backends.kernel import rtnetlink
 from backends.kernel.mounts import KernelStep
+from backends.kernel.rtnetlink import Rtnetlink
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
-@contextmanager
-def _rtnetlink() -> Iterator[Any]:
-    from pyroute2 import IPRoute
-    from pyroute2.netlink.exceptions import NetlinkError
-
-    with IPRoute() as route:
-        try:
-            yield route
-        except NetlinkError as error:
-            raise OSError(error.code, os.strerror(error.code)) from error
-
-
 def link_exists(name: str) -> bool:
     """Say whether this network namespace has a link of that name."""
-    return os.path.isdir(f"/sys/class/net/{name}")
+    try:
+        return bool(socket.if_nametoindex(name))
+    except OSError:
+        return False
 
 
 def delete_link(name: str) -> None:
     """Delete a link; one that is gone already is no error."""
     try:
-        index = socket.if_nametoindex(name)
-        with _rtnetlink() as route:
-            route.link("del", index=index)
+        with Rtnetlink() as route:
+            route.do(rtnetlink.delete_link(name))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
@@ -51,16 +35,16 @@ def delete_link(name: str) -> None:
 
 def links_of(bridge: str) -> list[str]:
     """Return the links that hang on a bridge."""
-    try:
-        return sorted(os.listdir(f"/sys/class/net/{bridge}/brif"))
-    except FileNotFoundError:
-        return []
+    with Rtnetlink() as route:
+        links = route.links()
+    master = next((link.index for link in links if link.name == bridge), -1)
+    return sorted(link.name for link in links if link.master == master)
 
 
 def taken_subnets() -> set[str]:
     """Return the destinations of all IPv4 routes, as "a.b.c.d/n"."""
-    with _rtnetlink() as route:
-        return {f"{r.get_attr('RTA_DST')}/{r['dst_len']}" for r in route.get_routes(family=2) if r.get_attr("RTA_DST")}
+    with Rtnetlink() as route:
+        return {f"{destination}/{length}" for destination, length in route.routes()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +68,11 @@ class EnsureBridge(KernelStep):
     def run(self) -> None:
         if link_exists(self.name):
             return
-        with _rtnetlink() as route:
+        with Rtnetlink() as route:
+            route.do(rtnetlink.add_bridge(self.name))
             try:
-                route.link("add", ifname=self.name, kind="bridge", br_stp_state=0, br_forward_delay=0)
                 index = socket.if_nametoindex(self.name)
-                route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
-                route.link("set", index=index, state="up")
+                route.do(rtnetlink.add_address(index, self.address, self.prefix_length))
             except BaseException:
                 delete_link(self.name)
                 raise
@@ -120,12 +103,11 @@ class MakeVeth(KernelStep):
         )
 
     def run(self) -> None:
-        with _rtnetlink() as route:
+        master = socket.if_nametoindex(self.bridge)
+        with Rtnetlink() as route:
             # The peer is made in the other namespace at once, under its final name: nothing to rename or move.
-            peer = {"ifname": self.guest, "net_ns_pid": self.pid, "address": self.mac}
-            route.link(
-                "add", ifname=self.host, kind="veth", peer=peer, master=socket.if_nametoindex(self.bridge), state="up"
-            )
+            pair = rtnetlink.add_veth(self.host, self.guest, master=master, netns_pid=self.pid, mac=self.mac)
+            route.do(pair)
 
     def undo(self) -> None:
         delete_link(self.host)
@@ -171,8 +153,7 @@ class ConfigureLink(KernelStep):
         )
 
     def run(self) -> None:
-        with _rtnetlink() as route:
-            index = socket.if_nametoindex(self.name)
-            route.addr("add", index=index, address=self.address, prefixlen=self.prefix_length)
-            route.link("set", index=index, state="up")
-            route.route("add", dst="default", gateway=self.gateway)
+        index = socket.if_nametoindex(self.name)
+        with Rtnetlink() as route:
+            address = rtnetlink.add_address(index, self.address, self.prefix_length)
+            route.do(address, rtnetlink.set_up(self.name), rtnetlink.add_default_route(self.gateway))

@@ -199,8 +199,6 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     lock = os.open(Path(run_dir) / "spawner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not _take(lock, Path(run_dir) / "spawner"):
         return  # another one is up
-    import pyroute2  # noqa: F401 - a third of a second that no start shall pay
-
     if not seccomp.why_unavailable():
         seccomp.compile_filter(default_profile())
     # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
