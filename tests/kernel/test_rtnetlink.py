@@ -98,10 +98,10 @@ def test_a_pair_of_links_is_made_across_namespaces_and_carries_packets(elsewhere
 def test_the_first_failure_of_several_requests_is_raised_and_the_socket_stays_usable() -> None:
     def body() -> None:
         with Rtnetlink() as route:
-            with pytest.raises(OSError, match="[Dd]evice") as caught:
+            with pytest.raises(OSError, match=r"[Dd]evice") as caught:
                 route.do(rtnetlink.set_up("nobody"), rtnetlink.set_up("lo"))
             assert caught.value.errno == errno.ENODEV
-            with pytest.raises(OSError, match="unreachable|invalid") as again:
+            with pytest.raises(OSError, match=r"unreachable|invalid") as again:
                 route.do(rtnetlink.add_default_route("10.1.2.3"))
             assert again.value.errno == errno.ENETUNREACH
             route.do(rtnetlink.add_bridge("br-t"))
