@@ -14,6 +14,23 @@ if sys.version_info < (3, 11):  # noqa: UP036 - said in a sentence, not as a Syn
 
 def main() -> int:
     """Run `inn` with the arguments of this process and return its exit code."""
+    if sys.argv[1:2] == ["oci"]:
+        return oci(sys.argv[2:])
+    _find_packages()
+    from app.cli.main import main as run
+
+    return run()
+
+
+def oci(words: list[str] | None = None) -> int:
+    """Run `inn oci`, the command line of an OCI runtime: loads nothing of the rest of Innkeeper."""
+    _find_packages()
+    from backends.oci.cli.main import main as run
+
+    return run(sys.argv[1:] if words is None else words)
+
+
+def _find_packages() -> None:
     import os.path
 
     here = os.path.dirname(os.path.realpath(__file__))
@@ -21,9 +38,9 @@ def main() -> int:
     home = packaged if os.path.isdir(packaged) else here
     if sys.path[0] != home:  # first, so that another package called "app" cannot come before ours
         sys.path.insert(0, home)
-    from app.cli.main import main as run
-
-    return run()
+    if sys.flags.no_site:  # what `site` would have added: the packages of the virtual environment
+        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+        sys.path.append(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "lib", version, "site-packages"))
 
 
 if __name__ == "__main__":

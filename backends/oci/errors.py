@@ -13,3 +13,15 @@ class OciError(InnkeeperError):
 
 class ConfigInvalid(OciError):
     """config.json asks for what makes no sense; the message begins with the property: "process.cwd: …"."""
+
+
+class NoSuchContainer(OciError):
+    """There is no container of that id below this root."""
+
+
+class ContainerExists(OciError):
+    """The id is taken."""
+
+
+class NotRunning(OciError):
+    """The container has no first process any more."""

@@ -1,0 +1,62 @@
+"""Letting a created container's program run: the fifo at which init waits, then the poststart hooks."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from backends.oci import signalling
+from backends.oci.errors import NotRunning, OciError
+from backends.oci.state import Container
+
+_REFUSALS = {
+    "stopped": "cannot start a container that has stopped",
+    "running": "cannot start an already running container",
+}
+
+
+def start(container: Container) -> None:
+    """Start a created container, whose lock the caller holds; returns when its program runs.
+
+    Raises OciError where it is not created, StartFailed when there is no program to run or a hook fails.
+    """
+    now = container.status()
+    if now != "created":
+        raise OciError(_REFUSALS.get(now, f"cannot start a container in the {now} state"))
+    open_gate(container)
+    if "poststart" in container.state.get("hooks", ()):
+        _run_poststart(container)
+
+
+def open_gate(container: Container) -> None:
+    """Let init go on and wait for its execve."""
+    from backends.oci.gate import start_by_fifo
+
+    try:
+        pidfd = signalling.open_process(container.pid, container.state.get("start_ticks"))
+    except NotRunning:
+        raise OciError(_REFUSALS["stopped"]) from None
+    try:
+        start_by_fifo(container.fifo, pidfd)
+    finally:
+        os.close(pidfd)
+        _remove(container.fifo)
+    container.save(phase="started", started_s=time.time())
+
+
+def _run_poststart(container: Container) -> None:
+    from backends.oci import hooks, lifecycle
+
+    try:
+        hooks.run(container.config(), "poststart", container.oci_state("running"), folder=container.state["bundle"])
+    except hooks.HookFailed:
+        # As runc: "the container is killed", its state stays for delete.
+        lifecycle.end(container)
+        raise
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
