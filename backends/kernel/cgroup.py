@@ -17,7 +17,7 @@ per group, cgroup.kill and cgroup.freeze, none of which needs a controller.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from types import ModuleType
@@ -154,6 +154,17 @@ class Cgroup(CgroupTasks):
         hierarchy = self.host.hierarchy(controller)
         return None if hierarchy is None else self.directories.get(hierarchy.mount)
 
+    def seat(self, controller: str) -> tuple[int, str] | None:
+        """Return (version, folder) of a controller; None if this host or this group has it nowhere."""
+        return self._seats(controller).get(controller)
+
+    def below(self, path: str) -> Cgroup:
+        """Return the group of that relative path below it, whether it exists or not; itself for "" and "."."""
+        if path in ("", "."):
+            return self
+        folders = {mount: os.path.join(directory, path) for mount, directory in self.directories.items()}
+        return Cgroup(self.host, os.path.join(self.path, path), folders)
+
     def _seats(self, *controllers: str) -> dict[str, tuple[int, str]]:
         """Map controllers that this host has to (version, folder)."""
         seats = {}
@@ -173,8 +184,10 @@ class Cgroup(CgroupTasks):
 
     # ── making, entering, removing ──────────────────────────────────────────────────────────────────
 
-    def create_steps(self) -> list[Step]:
+    def create_steps(self, also: Collection[str] = ()) -> list[Step]:
         """Return the steps that make it in every hierarchy; their undo() removes what they made.
+
+        `also` names controllers to have besides those that Limits need, where they are in the v2 tree.
 
         v2 (cgroup-v2.rst, "Top-down Constraint"): each group above must hand the controllers down first.
         v1 cpuset (cpusets.rst): CPUs and memory nodes are copied down, else no process may enter.
@@ -184,8 +197,9 @@ class Cgroup(CgroupTasks):
             directory = self.directories.get(h.mount)
             if directory is None or directory == h.mount:
                 continue
-            if h.version == 2 and h.used_v2:
-                steps += _v2_create_steps(h, directory)
+            handed = (*h.used_v2, *(name for name in also if h.version == 2 and name in h.controllers))
+            if handed:
+                steps += _v2_create_steps(h, directory, handed)
             else:
                 steps.append(MakeCgroup(directory, h.mount, is_v1_cpuset=h.version == 1 and "cpuset" in h.controllers))
         return steps
@@ -274,12 +288,12 @@ class Cgroup(CgroupTasks):
         return CgroupReader(self.path, files_of(seats, self.unified))
 
 
-def _v2_create_steps(hierarchy: Hierarchy, directory: str) -> list[Step]:
+def _v2_create_steps(hierarchy: Hierarchy, directory: str, controllers: tuple[str, ...]) -> list[Step]:
     """Top-down: hand down, make, hand down, make; the leaf hands nothing down, it holds processes."""
     steps: list[Step] = []
     level = hierarchy.mount
     for name in os.path.relpath(directory, hierarchy.mount).split("/"):
-        steps.append(HandDown(level, hierarchy.used_v2))
+        steps.append(HandDown(level, controllers))
         level = os.path.join(level, name)
         steps.append(MakeCgroup(level, hierarchy.mount))
     return steps

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from backends.kernel.cgroup_file import read_text
 
-_V1_USED = frozenset({"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer", "devices", "name=systemd"})
+_V1_USED = frozenset(
+    {"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer", "devices", "name=systemd"}
+    | {"hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "misc"}
+)
 """v1 trees that a guest gets a group in. name=systemd among them: where systemd sees a v1 host, it would else
 take a guest's processes for part of the login session that started them, and end them with it."""
 

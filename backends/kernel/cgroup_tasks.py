@@ -108,6 +108,13 @@ class CgroupTasks:
         directory = self._freezer
         return directory is not None and read_text(f"{directory}/freezer.state") == "FROZEN"
 
+    def is_frozen_itself(self) -> bool:
+        """True if it was told to freeze, not a group above it, whether or not a task is in it."""
+        if self.unified and read_text(f"{self.unified}/cgroup.freeze") == "1":
+            return True
+        directory = self._freezer
+        return directory is not None and read_text(f"{directory}/freezer.self_freezing") == "1"
+
     def _set_frozen(self, frozen: bool) -> None:
         if not self.exists():
             raise GuestVanished(f"cannot freeze or thaw {self.path}: the group is gone")

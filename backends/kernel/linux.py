@@ -217,8 +217,12 @@ def load_seccomp_filter(program: bytes) -> None:
 
 def bpf(command: int, attributes: bytes) -> int:
     """bpf(2) with a union bpf_attr given as bytes."""
-    buffer = ctypes.create_string_buffer(attributes, len(attributes))
-    return _syscall(_number("bpf"), c_int(command), ctypes.byref(buffer), ctypes.c_uint(len(attributes)))
+    return bpf_in_place(command, ctypes.create_string_buffer(attributes, len(attributes)))
+
+
+def bpf_in_place(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """bpf(2) with a union bpf_attr that the kernel answers in."""
+    return _syscall(_number("bpf"), c_int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
 
 
 def inotify_init() -> int:

@@ -53,7 +53,7 @@ def test_a_v2_host_is_known_with_its_controllers(v2_host: CgroupHost) -> None:
 def test_a_v1_host_is_known_with_its_controllers(v1_host: CgroupHost) -> None:
     assert v1_host.mode == "v1"
     assert {"cpu", "cpuacct", "blkio", "memory"} <= v1_host.controllers
-    assert "net_cls" not in v1_host.controllers
+    assert v1_host.hierarchy("net_prio") == v1_host.hierarchy("net_cls")
 
 
 def test_a_host_with_systemd_on_v1_and_an_empty_unified_tree_is_hybrid(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_on_v1_a_group_is_made_once_in_each_tree(v1_host: CgroupHost, tmp_path: 
         step.run()
 
     made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/innkeeper/web"))
-    names = ("blkio", "cpu,cpuacct", "cpuset", "freezer", "memory", "name=systemd", "pids")
+    names = ("blkio", "cpu,cpuacct", "cpuset", "freezer", "memory", "name=systemd", "net_cls,net_prio", "pids")
     assert made == [f"{name}/innkeeper/web" for name in names]
 
 
