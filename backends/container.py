@@ -101,6 +101,9 @@ class ContainerSpec:
     volumes: tuple[str, ...] = ()
     """"/host:/guest[:ro]" each."""
 
+    mounts: tuple[str, ...] = ()
+    """docker's "type=bind,source=…,target=…" or "type=tmpfs,target=…" each."""
+
     network: str = "bridge"
     """"bridge", "none" or "host"."""
 
@@ -199,6 +202,9 @@ class ExecSpec:
 
     privileged: bool = False
     """With all capabilities and without the seccomp filter."""
+
+    detached: bool = False
+    """It goes on when whoever asked for it goes away."""
 
 
 @dataclass(frozen=True, slots=True)

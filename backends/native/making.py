@@ -6,14 +6,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from backends.container import ContainerSpec
 from backends.errors import (
     Busy,
     NotFound,
-    UsageError,
     WrongState,
 )
 from backends.model import (
@@ -26,6 +24,8 @@ from backends.native import limiting, names, plan, spec
 from backends.native.core import LIVE, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
+from backends.native.options import names as container_names
+from backends.native.options import namespaces
 from backends.native.record import ContainerRecord
 from backends.trace import Recorder, Step
 
@@ -39,7 +39,7 @@ class Making(Living):
         """Make a container."""
         if asked.name is not None:
             spec.check_name(asked.name)
-        self._check_network(asked.network)
+        spec.check(asked)
         self._check_limits(asked.limits)
         with self._store.making():
             image = self._images.get(asked.image)
@@ -77,12 +77,12 @@ class Making(Living):
             raise
 
     def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[dict[str, str], dict[str, Any]]:
-        hostname = asked.hostname or record.id
-        own = f"{record.address}\t{hostname}\n" if record.address else ""
+        hostname = namespaces.hostname(record.id, asked)
+        address, gateway = (record.address, record.gateway) if record.network == "bridge" else (None, None)
         files = {
             "hostname": hostname + "\n",
-            "hosts": f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{own}",
-            "resolv.conf": _resolv_conf(),
+            "hosts": container_names.hosts_file(asked, hostname, address, gateway),
+            "resolv.conf": container_names.resolv_conf(asked),
         }
         folder = self._store.folder(record.id) / "etc"
         bound = {f"/etc/{name}": str(folder / name) for name in files}
@@ -91,11 +91,13 @@ class Making(Living):
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
         """Return the plan of a container that is not made."""
+        spec.check(asked)
         image = self._images.get(asked.image)
         self._check_limits(asked.limits)
         record = ContainerRecord(
             id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
             network=asked.network, address="10.209.0.2", gateway="10.209.0.1", bridge=self._bridge, user=asked.user,
+            **_life(asked),
         )  # fmt: skip
         _, config = self._files_and_config(record, asked)
         made = plan.build(record, config, self._store.folder(record.id), self._host)
@@ -138,10 +140,6 @@ class Making(Living):
             if record.name != name:
                 self._store.rename(record, name)
 
-    def _check_network(self, network: str) -> None:
-        if network not in ("bridge", "none"):
-            raise UsageError(f"network {network!r} is not known", hint="bridge or none")
-
     def _check_limits(self, limits: Limits) -> None:
         limiting.check_names(limits_json(limits), self._host.reasons())
         self._host.group(f"{self._parent}/none").limit_steps(limits, Limits())
@@ -182,12 +180,3 @@ def _life(asked: ContainerSpec) -> dict[str, Any]:
         "hosts": list(asked.hosts),
         "dns": list(asked.dns),
     }
-
-
-def _resolv_conf() -> str:
-    """Return the host's name servers without those on its loopback, which a container does not reach."""
-    try:
-        lines = Path("/etc/resolv.conf").read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "".join(f"{line}\n" for line in lines if not line.startswith(("nameserver 127.", "nameserver ::1")))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import UsageError
-from backends.kernel.credentials import DEFAULT_CAPABILITIES
-from backends.kernel.devices import DEFAULT_RULES, DeviceRule
+from backends.kernel.devices import DeviceRule
 from backends.model import Limits
 from backends.native.images.image import ImageConfig
+from backends.native.options import devices, mounts, names, namespaces, ports, privileges, rlimits, seccomp_file
 from backends.native.record import limits_from_json, limits_to_json
 from backends.native.seccomp_profile import default_profile
 
@@ -23,29 +22,6 @@ LIMITS_KEY = "io.innkeeper.limits"
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CPU_PERIOD_US = 100_000
 
-MASKED_PATHS = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats",
-    "/sys/devices/virtual/powercap", "/sys/firmware",
-]  # fmt: skip
-READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-
-NAMESPACES = ["pid", "network", "ipc", "uts", "mount", "cgroup"]
-
-_MOUNTS: list[dict[str, Any]] = [
-    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
-    {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-     "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]},
-    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-     "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
-    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
-    {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
-     "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
-]  # fmt: skip
-
-_HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
@@ -69,47 +45,108 @@ def check_program(args: Sequence[str], env: Sequence[str], cwd: str | None) -> N
         raise UsageError(f"the working directory {cwd!r} is not an absolute path")
 
 
+def check(asked: ContainerSpec) -> None:
+    """Raise UsageError or Unsupported for what makes no sense, alone or together, before anything is made."""
+    namespaces.check(asked)
+    names.check(asked)
+    ports.parse_ports(asked.publish)
+    if asked.auto_remove and asked.restart.name != "no":
+        raise UsageError("--rm and --restart do not go together: what is removed cannot start again")
+    if asked.oom_score_adj is not None and not -1000 <= asked.oom_score_adj <= 1000:
+        raise UsageError(f"oom_score_adj {asked.oom_score_adj} is not between -1000 and 1000")
+    if asked.stop_timeout_s is not None and asked.stop_timeout_s < 0:
+        raise UsageError("the time to stop cannot be negative")
+    if asked.shm_bytes is not None and asked.shm_bytes < 4096:
+        raise UsageError("/dev/shm cannot be smaller than 4096 bytes")
+    reserved = [key for key in asked.annotations if not key or key.startswith("io.innkeeper.")]
+    if reserved:
+        raise UsageError(f"annotation {reserved[0]!r} cannot be set")
+    secret_names = [secret.name for secret in asked.secrets]
+    for name in secret_names:
+        check_name(name)
+        if secret_names.count(name) > 1:
+            raise UsageError(f"two secrets are named {name}")
+
+
 def build(
     container_id: str, asked: ContainerSpec, image: ImageConfig, cgroup: str, files: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Return the config.json of a new container.
+    """Return the config.json of a new container that check() had nothing against.
 
     files maps paths in the container to generated files on the host (/etc/hosts …) that are bound there.
-    Raises UsageError for volumes and variables that make no sense.
+    Raises UsageError and Unsupported for what makes no sense or cannot be had.
     """
-    args = list(asked.args) or image.command
-    check_program(args, asked.env, asked.cwd)
-    if asked.hostname is not None and not _HOSTNAME.fullmatch(asked.hostname):
-        raise UsageError(f"{asked.hostname!r} is no host name", hint="letters, digits, '-', '.'; at most 64")
+    args = _arguments(asked, image)
+    security = privileges.security(asked)
+    nodes, rules = devices.devices(asked)
+    found = mounts.mounts(asked, image.mounts, files)
+    config: dict[str, Any] = {
+        "ociVersion": "1.2.0",
+        "process": _process(container_id, asked, image, args, security),
+        "root": {"path": "rootfs", "readonly": asked.read_only},
+        "hostname": namespaces.hostname(container_id, asked),
+        "mounts": found,
+        "linux": {
+            "namespaces": namespaces.namespaces(asked),
+            "cgroupsPath": cgroup,
+            "resources": resources(asked.limits) | {"devices": rules},
+            "devices": nodes,
+            "sysctl": namespaces.sysctls(asked),
+            "maskedPaths": list(security.masked),
+            "readonlyPaths": list(security.readonly),
+        },
+        "annotations": {LIMITS_KEY: json.dumps(limits_to_json(asked.limits)), **asked.annotations},
+    }
+    if asked.uts_mode == "host":
+        del config["hostname"]
+    if profile := _filter(security, config["process"]["capabilities"]["bounding"]):
+        config["linux"]["seccomp"] = profile
+    if propagation := mounts.root_propagation(found):
+        config["linux"]["rootfsPropagation"] = propagation
+    if security.label:
+        config["linux"]["mountLabel"] = security.label
+    return config
+
+
+def _arguments(asked: ContainerSpec, image: ImageConfig) -> list[str]:
+    args = [*asked.entrypoint, *asked.args] if asked.entrypoint is not None else list(asked.args) or image.command
     if not args:
         raise UsageError(f"image {asked.image} names no program to run", hint="give one after the image")
-    return {
-        "ociVersion": "1.2.0",
-        "process": {
-            "terminal": asked.terminal,
-            "user": {"uid": 0, "gid": 0},
-            "args": args,
-            "env": _environment(container_id, asked, image),
-            "cwd": asked.cwd or image.cwd or "/",
-            "capabilities": {name: list(DEFAULT_CAPABILITIES) for name in ("bounding", "effective", "permitted")},
-            "oomScoreAdj": 0,
-            "rlimits": [],
-            "noNewPrivileges": True,
-        },
-        "root": {"path": "rootfs", "readonly": asked.read_only},
-        "hostname": asked.hostname or container_id,
-        "mounts": [*_MOUNTS, *image.mounts, *(_bind(path, source) for path, source in files.items()),
-                   *(parse_volume(volume) for volume in asked.volumes)],
-        "linux": {
-            "namespaces": [{"type": name} for name in NAMESPACES],
-            "cgroupsPath": cgroup,
-            "resources": resources(asked.limits) | {"devices": _devices()},
-            "maskedPaths": MASKED_PATHS,
-            "readonlyPaths": READONLY_PATHS,
-            "seccomp": default_profile(),
-        },
-        "annotations": {LIMITS_KEY: json.dumps(limits_to_json(asked.limits))},
-    }  # fmt: skip
+    check_program(args, asked.env, asked.cwd)
+    return args
+
+
+def _process(
+    container_id: str, asked: ContainerSpec, image: ImageConfig, args: Sequence[str], security: privileges.Security
+) -> dict[str, Any]:
+    granted = privileges.capabilities(asked)
+    user: dict[str, Any] = {"uid": 0, "gid": 0}
+    if groups := [int(group) for group in asked.groups if group.isdigit()]:
+        user["additionalGids"] = groups
+    process: dict[str, Any] = {
+        "terminal": asked.terminal,
+        "user": user,
+        "args": list(args),
+        "env": _environment(container_id, asked, image),
+        "cwd": asked.cwd or image.cwd or "/",
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
+        "oomScoreAdj": asked.oom_score_adj or 0,
+        "rlimits": rlimits.rlimits(asked.ulimits),
+        "noNewPrivileges": security.no_new_privileges,
+    }
+    if security.apparmor not in (None, "unconfined"):
+        process["apparmorProfile"] = security.apparmor
+    if security.label:
+        process["selinuxLabel"] = security.label
+    return process
+
+
+def _filter(security: privileges.Security, capabilities: Sequence[str]) -> dict[str, Any] | None:
+    if security.seccomp == "unconfined":
+        return None
+    if security.seccomp == "builtin":
+        return default_profile()
+    return seccomp_file.read(security.seccomp, capabilities)
 
 
 def limits_of(config: Mapping[str, Any]) -> Limits:
@@ -159,36 +196,8 @@ def device_rules(config: Mapping[str, Any]) -> tuple[DeviceRule, ...]:
     )
 
 
-def _devices() -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = [{"allow": False, "access": "rwm"}]
-    for rule in DEFAULT_RULES:
-        numbers = {"major": rule.major, "minor": rule.minor}
-        known = {name: number for name, number in numbers.items() if number is not None}
-        entries.append({"allow": True, "type": rule.device_type, **known, "access": rule.access})
-    return entries
-
-
-def parse_volume(text: str) -> dict[str, Any]:
-    """Turn "/host:/guest[:ro]" into an OCI mount. Raises UsageError."""
-    source, _, rest = text.partition(":")
-    destination, _, mode = rest.partition(":")
-    if not source.startswith("/") or not destination.startswith("/") or mode not in ("", "ro", "rw"):
-        raise UsageError(f"volume {text!r} is not HOST:GUEST or HOST:GUEST:ro", hint="both paths must be absolute")
-    place = os.path.normpath("/" + destination.lstrip("/"))
-    if place == "/" or f"{place}/".startswith("/proc/"):
-        raise UsageError(f"volume {text!r}: nothing can be put in the place of {destination}")
-    if not os.path.exists(source):
-        raise UsageError(f"volume {text!r}: there is no {source} on the host")
-    return _bind(destination, source, mode or "rw", recursive=True)
-
-
-def _bind(destination: str, source: str, mode: str = "rw", *, recursive: bool = False) -> dict[str, Any]:
-    options = ["rbind" if recursive else "bind", "rprivate", mode]
-    return {"destination": destination, "type": "bind", "source": source, "options": options}
-
-
 def _environment(container_id: str, asked: ContainerSpec, image: ImageConfig) -> list[str]:
-    entries = [DEFAULT_PATH, f"HOSTNAME={asked.hostname or container_id}", *image.env, *asked.env]
+    entries = [DEFAULT_PATH, f"HOSTNAME={namespaces.hostname(container_id, asked)}", *image.env, *asked.env]
     if asked.terminal:
         entries.insert(0, "TERM=xterm")
     return list({entry.partition("=")[0]: entry for entry in entries}.values())

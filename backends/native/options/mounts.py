@@ -1,0 +1,85 @@
+"""All mounts of a container: the system's own, the image's, generated files, and the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backends.container import ContainerSpec
+from backends.errors import UsageError
+from backends.native.options.volumes import bind, parse_mount, parse_tmpfs, parse_volume
+
+Mount = dict[str, Any]
+
+_SHM_BYTES = 64 << 20
+_PLAIN = ["nosuid", "noexec", "nodev"]
+
+
+def mounts(asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, str]) -> list[Mount]:
+    """Return the mounts in their order. files maps paths in the container to what is bound there.
+
+    What the user mounts comes in the place of ours at the same path. Raises UsageError.
+    """
+    own = user_mounts(asked)
+    taken = {mount["destination"] for mount in own}
+    ours = [*_system(asked), *of_image, *(bind(path, source) for path, source in files.items())]
+    kept = [mount for mount in ours if not _is_replaced(mount["destination"], taken)]
+    return kept + own
+
+
+def user_mounts(asked: ContainerSpec) -> list[Mount]:
+    """Return the volumes and memory file systems asked for, outer folders first. Raises UsageError."""
+    found = [parse_volume(text) for text in asked.volumes]
+    found += [parse_mount(text) for text in asked.mounts]
+    found += [parse_tmpfs(text) for text in asked.tmpfs]
+    places = [mount["destination"] for mount in found]
+    for place in places:
+        if places.count(place) > 1:
+            raise UsageError(f"two mounts are asked for at {place}")
+    return sorted(found, key=lambda mount: mount["destination"].count("/"))
+
+
+def root_propagation(mounts: Sequence[Mount]) -> str | None:
+    """Return what the container's root must be for its volumes to be shared or slaves; None: it stays private."""
+    given = {option for mount in mounts for option in mount["options"]}
+    if given & {"shared", "rshared"}:
+        return "shared"
+    return "rslave" if given & {"slave", "rslave"} else None
+
+
+def _is_replaced(place: str, taken: set[str]) -> bool:
+    return place in taken or ("/dev" in taken and place.startswith("/dev/"))
+
+
+def _system(asked: ContainerSpec) -> list[Mount]:
+    access = [] if asked.privileged else ["ro"]
+    return [
+        _mount("/proc", "proc", "proc", _PLAIN),
+        _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "mode=755", "size=64k"]),
+        _mount("/dev/pts", "devpts", "devpts",
+               ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        *_ipc(asked),
+        _sys(asked, access),
+        _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*_PLAIN, "relatime", *access]),
+    ]  # fmt: skip
+
+
+def _ipc(asked: ContainerSpec) -> list[Mount]:
+    if asked.ipc_mode == "host":
+        return [bind("/dev/shm", "/dev/shm"), bind("/dev/mqueue", "/dev/mqueue")]
+    size = asked.shm_bytes or _SHM_BYTES
+    return [
+        _mount("/dev/shm", "tmpfs", "shm", [*_PLAIN, "mode=1777", f"size={size >> 10}k"]),
+        _mount("/dev/mqueue", "mqueue", "mqueue", _PLAIN),
+    ]
+
+
+def _sys(asked: ContainerSpec, access: Sequence[str]) -> Mount:
+    if asked.network == "host" and asked.userns != "host":
+        # sysfs belongs to a network namespace, and only its owner may mount it.
+        return bind("/sys", "/sys", ["rbind", "rprivate", *_PLAIN, "rro"])
+    return _mount("/sys", "sysfs", "sysfs", [*_PLAIN, *access])
+
+
+def _mount(destination: str, fstype: str, source: str, options: Sequence[str]) -> Mount:
+    return {"destination": destination, "type": fstype, "source": source, "options": list(options)}

@@ -1,0 +1,76 @@
+"""The files that tell a container names: its own, its hosts', its name servers'."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from backends.container import ContainerSpec
+from backends.errors import UsageError, os_error_text
+
+_LOOPBACK = ("nameserver 127.", "nameserver ::1")
+_USUAL_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
+def check(asked: ContainerSpec) -> None:
+    """Raise UsageError for hosts and name servers that make no sense."""
+    for text in asked.hosts:
+        _host(text)
+    for text in asked.dns:
+        _ip(text, f"name server {text!r} is no address")
+
+
+def hosts_file(asked: ContainerSpec, hostname: str, address: str | None, gateway: str | None) -> str:
+    """Return /etc/hosts; with the host's network that of the host, as docker does. Raises UsageError."""
+    text = _read("/etc/hosts") if asked.network == "host" else _USUAL_HOSTS
+    lines = [f"{address}\t{hostname}\n"] if address else []
+    for entry in asked.hosts:
+        name, wanted = _host(entry)
+        if wanted == "host-gateway":
+            wanted = gateway or ("127.0.0.1" if asked.network == "host" else "")
+            if not wanted:
+                raise UsageError(f"host {entry!r}: a container without a network has no gateway")
+        lines.append(f"{wanted}\t{name}\n")
+    return text + "".join(lines)
+
+
+def resolv_conf(asked: ContainerSpec) -> str:
+    """Return /etc/resolv.conf: the name servers asked for, or the host's that a container can reach."""
+    lines = _read("/etc/resolv.conf").splitlines(keepends=True)
+    if asked.dns:
+        kept = (line for line in lines if not line.startswith("nameserver"))
+        return "".join((*kept, *(f"nameserver {address}\n" for address in asked.dns)))
+    return "".join(lines if asked.network == "host" else _reachable(lines))
+
+
+def _reachable(lines: Sequence[str]) -> Iterable[str]:
+    return (line for line in lines if not line.startswith(_LOOPBACK))
+
+
+def _host(text: str) -> tuple[str, str]:
+    """Split "NAME:ADDRESS" (or docker's "NAME=ADDRESS")."""
+    name, separator, address = text.partition("=" if "=" in text else ":")
+    if not name or not separator or any(character.isspace() for character in text):
+        raise UsageError(f"host {text!r} is not NAME:ADDRESS", hint="--add-host db:10.0.0.7, host:host-gateway")
+    if address != "host-gateway":
+        plain = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+        address = _ip(plain, f"host {text!r}: {address!r} is no address")
+    return name, address
+
+
+def _ip(text: str, problem: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise UsageError(problem) from None
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UsageError(os_error_text(error)) from error
+    return text if not text or text.endswith("\n") else text + "\n"

@@ -1,0 +1,77 @@
+"""Published ports, in docker's words: "[ADDRESS:]HOST:GUEST[/udp]"."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backends.errors import UsageError
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One port of the host that leads to one of the container."""
+
+    host: int
+    guest: int
+    protocol: str = "tcp"
+    address: str = ""
+    """Of the host; empty: all of them."""
+
+
+def parse_ports(texts: Sequence[str]) -> list[Port]:
+    """Return every port that the texts ask for. Raises UsageError also for one that is asked for twice."""
+    found: list[Port] = []
+    for text in texts:
+        for port in parse_port(text):
+            if any(_collide(port, other) for other in found):
+                raise UsageError(f"port {text!r}: {port.host}/{port.protocol} of the host is asked for twice")
+            found.append(port)
+    return found
+
+
+def parse_port(text: str) -> list[Port]:
+    """Return the port of one text, or the ports of a range. Raises UsageError."""
+    rest, slash, protocol = text.partition("/")
+    protocol = protocol.lower() if slash else "tcp"
+    if protocol not in _PROTOCOLS:
+        raise UsageError(f"port {text!r}: protocol {protocol!r} is not known", hint=", ".join(_PROTOCOLS))
+    head, colon, guest = rest.rpartition(":")
+    if not colon:
+        raise UsageError(f"port {text!r} names no port of the host", hint=_HINT)
+    address, host = _address(text, head)
+    guests, hosts = _range(text, guest), _range(text, host)
+    if len(guests) != len(hosts):
+        raise UsageError(f"port {text!r}: the two ranges are not of one length")
+    return [Port(ours, theirs, protocol, address) for ours, theirs in zip(hosts, guests, strict=True)]
+
+
+def _address(text: str, head: str) -> tuple[str, str]:
+    """Split "127.0.0.1:8080" or "[::1]:8080" into address and port."""
+    address, colon, host = head.rpartition(":")
+    if not colon:
+        return "", head
+    plain = address[1:-1] if address.startswith("[") and address.endswith("]") else address
+    try:
+        return str(ipaddress.ip_address(plain)), host
+    except ValueError:
+        raise UsageError(f"port {text!r}: {address!r} is no address", hint=_HINT) from None
+
+
+def _range(text: str, part: str) -> range:
+    first, dash, last = part.partition("-")
+    numbers = [first, last] if dash else [first]
+    if not all(number.isascii() and number.isdigit() and 0 < int(number) < 65536 for number in numbers):
+        raise UsageError(f"port {text!r}: {part!r} is no port", hint=_HINT)
+    if int(numbers[-1]) < int(numbers[0]):
+        raise UsageError(f"port {text!r}: {part!r} ends before it begins")
+    return range(int(numbers[0]), int(numbers[-1]) + 1)
+
+
+def _collide(one: Port, other: Port) -> bool:
+    same = (one.host, one.protocol) == (other.host, other.protocol)
+    return same and (one.address == other.address or not one.address or not other.address)
