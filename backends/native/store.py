@@ -123,8 +123,14 @@ class ContainerStore:
         write_file(self.folder(container_id) / CONFIG, json.dumps(config, indent=1))
 
     def write_status(self, container_id: str, status: Status) -> None:
-        """Replace status.json."""
-        write_file(self.folder(container_id) / STATUS, status.to_json())
+        """Replace status.json; on a full disk in its own place, since an end must always be put on record."""
+        path = self.folder(container_id) / STATUS
+        try:
+            write_file(path, status.to_json())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+                raise
+            _overwrite(path, status.to_json())
 
     def rename(self, record: ContainerRecord, name: str) -> None:
         """Change a container's name. Raises AlreadyExists."""
@@ -173,6 +179,18 @@ class ContainerStore:
         finally:
             os.close(fd)
         return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
+
+    def supervisor_pid(self, container_id: str) -> int:
+        """Return the process that holds the life lock. Raises NotFound if nobody does."""
+        try:
+            with open(self._alive(container_id), "rb") as file:
+                answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock(*_LIFE))
+        except FileNotFoundError:
+            raise NotFound(f"container {container_id} has no supervisor") from None
+        kind, _, _, _, pid = struct.unpack("hhqqi4x", answer)
+        if kind == fcntl.F_UNLCK or pid <= 0:
+            raise NotFound(f"container {container_id} has no supervisor")
+        return int(pid)
 
     def is_orphaned(self, container_id: str) -> bool:
         """Say whether a supervisor died here without ending its container."""
@@ -266,6 +284,12 @@ def write_file(path: Path, text: str) -> None:
     except OSError:
         draft.unlink(missing_ok=True)
         raise
+
+
+def _overwrite(path: Path, text: str) -> None:
+    """Write a file in the blocks that it has: one write, padded with spaces over what was there. Raises OSError."""
+    with open(path, "r+b", buffering=0) as file:
+        file.write(text.encode().ljust(os.fstat(file.fileno()).st_size))
 
 
 def _children(folder: Path) -> list[Path]:
