@@ -134,7 +134,7 @@ def test_killing_everything_in_reach_ends_only_the_container(native: NativeBacke
 def test_a_fork_bomb_stays_below_the_limit_of_tasks_and_can_be_ended(
     native: NativeBackend, run: Run, output_of: Output
 ) -> None:
-    bomb = "bomb() { bomb | bomb & }; bomb; sleep 1000"
+    bomb = "(bomb() { bomb | bomb & }; bomb) & exec sleep 1000"
     guest = run("sh", "-c", bomb, pids=64)
     group = f"innkeeper-{native._bridge.removeprefix('inn-')}/{guest.ref.id}"
     files = [Path(f"/sys/fs/cgroup/{place}{group}/pids.current") for place in ("pids/", "")]
