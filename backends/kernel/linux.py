@@ -123,6 +123,11 @@ def setns(fd: int, flags: int) -> None:
     _check(_libc.setns(c_int(fd), c_int(flags)))
 
 
+def setdomainname(name: str) -> None:
+    """setdomainname(2)."""
+    _check(_libc.setdomainname(c_char_p(name.encode()), ctypes.c_size_t(len(name.encode()))))
+
+
 def prctl(option: int, arg2: int = 0, arg3: int = 0, arg4: int = 0, arg5: int = 0) -> int:
     """prctl(2)."""
     return _check(_libc.prctl(option, arg2, arg3, arg4, arg5))

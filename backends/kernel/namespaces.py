@@ -62,6 +62,23 @@ class SetHostname(KernelStep):
 
 
 @dataclass(frozen=True, slots=True)
+class SetDomainname(KernelStep):
+    """Give the container's uts namespace an NIS domain name."""
+
+    domainname: str
+    kind = "setdomainname"
+
+    def describe(self) -> str:
+        return f"set the domain name to {self.domainname}"
+
+    def by_hand(self) -> str:
+        return f"domainname {self.domainname}"
+
+    def run(self) -> None:
+        linux.setdomainname(self.domainname)
+
+
+@dataclass(frozen=True, slots=True)
 class JoinSessionKeyring(KernelStep):
     """Leave the caller's session keyring for a new one, so that its keys are out of reach (keyrings(7))."""
 

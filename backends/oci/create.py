@@ -1,0 +1,346 @@
+"""Creating a container: the runtime's side. The stage and init are in stage.py and init.py.
+
+::
+
+    created = create(request, recorder)      # init waits at its gate
+    started(created)                         # SocketGate: says "start" and waits for execve
+    gate.start_by_fifo(path, created.pidfd)  # FifoGate, from any process
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from backends.errors import InnkeeperError, StartFailed, os_error_text
+from backends.kernel.account import Account
+from backends.kernel.cgroup import Cgroup, detect
+from backends.oci import hooks, init, messages, process, resources, rootfs, stage
+from backends.oci.request import Created, CreateRequest
+from backends.oci.rootfs import Scene
+from backends.oci.stage import Namespaces
+from backends.trace import Recorder, Step, StepRecord
+
+__all__ = ["CreateRequest", "Created", "create", "explain", "scene_of", "started"]
+
+_DEATH_S = 5.0
+
+
+def create(request: CreateRequest, recorder: Recorder) -> Created:
+    """Create the container. Raises StartFailed or another InnkeeperError after undoing everything it did."""
+    creation = _Creation(request, recorder)
+    try:
+        return creation.run()
+    except BaseException as error:
+        creation.undo()
+        if isinstance(error, TimeoutError):
+            raise StartFailed(f"it did not come up within {request.timeout_s:.0f} s") from error
+        if isinstance(error, OSError):
+            raise StartFailed(f"{creation.at_work}{os_error_text(error)}") from error
+        if isinstance(error, messages.Closed):
+            raise creation.death() from None
+        raise
+
+
+def started(created: Created, recorder: Recorder | None = None, *, is_open: bool = False) -> None:
+    """Open a SocketGate (unless it is open) and wait for execve. Raises StartFailed; undo() is then the caller's."""
+    sync = created.sync
+    assert sync is not None
+    with sync:
+        try:
+            if not is_open:
+                messages.send(sync, {"start": True})
+            while True:
+                message, _ = messages.receive(sync)
+                _raise_failure(message)
+        except messages.Closed:
+            return
+        except TimeoutError as error:
+            raise StartFailed("its program did not start in time") from error
+        except OSError as error:
+            raise StartFailed(os_error_text(error)) from error
+        finally:
+            created.sync = None
+
+
+def scene_of(request: CreateRequest, namespaces: Namespaces) -> Scene:
+    """Return what the file system's steps follow from."""
+    mode = request.cgroup_mode or (request.group.host.mode if request.group is not None else detect().mode)
+    paths = dict(request.group.directories) if request.group is not None else {}
+    return Scene(
+        config=request.config,
+        bundle=request.bundle,
+        root=request.root,
+        cgroup_mode=mode,
+        has_userns="user" in namespaces,
+        no_pivot=request.no_pivot,
+        group_paths=paths,
+    )
+
+
+def group_steps(request: CreateRequest) -> list[Step]:
+    """Return what makes and limits the control group."""
+    group, part = request.group, request.config.get("linux") or {}
+    if group is None:
+        return []
+    if request.group_steps is not None:
+        return [*group.create_steps(), *request.group_steps]
+    devices = resources.device_steps(group, (part.get("resources") or {}).get("devices") or ())
+    return [*group.create_steps(), *resources.steps(group, resources.of(request.config)), *devices]
+
+
+def joined_steps(request: CreateRequest, pid: int) -> list[Step]:
+    """Return what the runtime does once init exists."""
+    entering = request.group.enter_steps(pid) if request.group is not None else ()
+    written = process.parent_steps(request.config, request.config["process"], pid)
+    return [*entering, *written, *request.host_steps(pid)]
+
+
+def explain(request: CreateRequest, final: Sequence[Step] = ()) -> list[tuple[str, Step]]:
+    """Return (process, step) of a creation in order, none of them run; `final` are those of the program's user."""
+    namespaces = Namespaces.of(request.config)
+    scene = scene_of(request, namespaces)
+    parts: list[tuple[str, Sequence[Step]]] = [
+        ("runtime", group_steps(request)),
+        ("stage", [*namespaces.join_steps({}), *namespaces.user_steps(), *namespaces.new_steps()]),
+        ("runtime", joined_steps(request, 0)),
+        ("init", init.alone_steps(request, scene, {})),
+        ("init", init.joined_steps(request, namespaces)),
+        ("init", init.entering_steps(request, scene)),
+        ("init", final),
+    ]
+    return [(who, step) for who, steps in parts for step in steps]
+
+
+class _Creation:
+    """What a creation has made so far, so that a failure can take it back."""
+
+    def __init__(self, request: CreateRequest, recorder: Recorder) -> None:
+        self._request, self._recorder = request, recorder
+        self._namespaces = Namespaces.of(request.config)
+        self._done: list[Step] = []
+        self._fds: list[int] = []
+        """Of ours, closed when it is over either way."""
+
+        self._sync: socket.socket | None = None
+        self._stage_pid = 0
+        self._group_was_there = True
+        self._created = Created(0, -1)
+        self._failed_step = ""
+
+    @property
+    def at_work(self) -> str:
+        """The beginning of an error text: what was being done."""
+        return f"cannot {self._failed_step}: " if self._failed_step else ""
+
+    def run(self) -> Created:
+        request = self._request
+        self._check_descriptors()
+        self._check_group()
+        scene = scene_of(request, self._namespaces)
+        # Compiles the system call filter, which is then found ready in the child, and tells what cannot be.
+        process.privilege_steps(request.config, request.config["process"], Account(0, 0, (), "/"))
+        namespace_fds = self._namespaces.open()
+        self._fds += namespace_fds.values()
+        mount_fds = rootfs.host_mount_fds(scene)
+        self._fds += mount_fds.values()
+        request.gate.open()
+        sync, theirs = messages.pair()
+        self._sync = sync
+        with theirs:
+            sync.settimeout(request.timeout_s)
+            self._fork(scene, namespace_fds, mount_fds, theirs)
+        self._close_fds()
+        self._run(group_steps(request))
+        self._hear(lambda message: "pid" in message)
+        self._join()
+        messages.send(sync, {"go": True})
+        self._hear(lambda message: "created" in message)
+        self._created.sync, self._created.undo = sync, self.undo
+        return self._created
+
+    def _check_descriptors(self) -> None:
+        wanted = self._request.first_fd - 3
+        for number in range(wanted):
+            try:
+                os.fstat(3 + number)
+            except OSError as error:
+                text = f"please check that preserved-fd {number} (of {wanted}) is present"
+                raise StartFailed(f"{text}: {os_error_text(error).lower()}") from error
+
+    def _check_group(self) -> None:
+        group = self._request.group
+        self._group_was_there = group is None or group.exists()
+        if group is None or not self._group_was_there:
+            return
+        if group.is_populated():
+            raise StartFailed(f"container's cgroup is not empty: {len(group.procs())} process(es) found")
+        if group.is_frozen():
+            raise StartFailed("container's cgroup unexpectedly frozen")
+
+    def _fork(
+        self, scene: Scene, namespace_fds: dict[str, int], mount_fds: dict[int, int], theirs: socket.socket
+    ) -> None:
+        request = self._request
+        assert self._sync is not None
+        offsets = bool((request.config.get("linux") or {}).get("timeOffsets"))
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._sync.close()
+                for fd in request.own_fds:
+                    os.close(fd)
+                stage.run(
+                    self._namespaces,
+                    namespace_fds,
+                    offsets,
+                    theirs,
+                    lambda: init.run(request, scene, mount_fds, theirs),
+                    is_traced=request.is_traced,
+                )
+            finally:
+                os._exit(0)
+        self._stage_pid = pid
+
+    def _join(self) -> None:
+        """Init exists: put it into its cgroup, give it its network, and let the hooks see it."""
+        request, pid = self._request, self._created.pid
+        self._run(joined_steps(request, pid))
+        for kind in ("prestart", "createRuntime"):
+            if (request.config.get("hooks") or {}).get(kind):
+                hooks.run(request.config, kind, request.state("creating", pid), folder=request.bundle)
+
+    def _run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._failed_step = ""
+            try:
+                self._recorder.run(step)
+            except OSError:
+                self._failed_step = step.describe()
+                raise
+            self._done.append(step)
+
+    # ------------------------------------------------------------------ messages
+
+    def _hear(self, is_awaited: Callable[[dict[str, Any]], bool]) -> None:
+        """Take messages of the stage and init until the awaited one."""
+        assert self._sync is not None
+        while True:
+            message, fds = messages.receive(self._sync)
+            self._take(message, fds)
+            if is_awaited(message):
+                return
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        if "steps" in message:
+            for raw in message["steps"]:
+                record = StepRecord(**raw)
+                self._failed_step = record.text if record.error else ""
+                self._recorder.keep(record)
+        elif "need" in message:
+            self._serve(message["need"])
+        elif "pid" in message:
+            self._created.pid = int(message["pid"])
+            self._created.pidfd = os.pidfd_open(self._created.pid)
+            os.waitpid(self._stage_pid, 0)
+            self._stage_pid = 0
+        elif "terminal" in message:
+            self._created.terminal_fd = fds[0]
+        elif "seccomp" in message:
+            self._send_listener(fds[0])
+        _raise_failure(message)
+
+    def _serve(self, need: str) -> None:
+        assert self._sync is not None
+        part = self._request.config["linux"]
+        if need == "maps":
+            from backends.kernel.userns import MapUsers
+
+            maps = part.get("uidMappings") or (), part.get("gidMappings") or ()
+            self._run([MapUsers(self._stage_pid, *maps)])
+        else:
+            from backends.kernel.timens import SetOffsets
+
+            self._run([SetOffsets(self._stage_pid, part["timeOffsets"])])
+        messages.send(self._sync, {"ok": True})
+
+    def _send_listener(self, fd: int) -> None:
+        from backends.oci import notify
+
+        try:
+            state = self._request.state("creating", self._created.pid)
+            notify.send(self._request.config["linux"]["seccomp"], state, self._created.pid, fd)
+        finally:
+            os.close(fd)
+
+    # ------------------------------------------------------------------ the end
+
+    def death(self) -> StartFailed:
+        """Their end of the socket closed before they could say why."""
+        group = self._request.group
+        if self._oom_kills:
+            return StartFailed("its memory limit is too low to start it", hint="give it more: --memory")
+        assert group is None or group is not None
+        return StartFailed(f"{self.at_work}its init died before it ran the program")
+
+    _oom_kills = 0
+
+    def undo(self) -> None:
+        """Take back what was done, last first; what the kernel refuses is left, so that all the rest goes."""
+        created, group = self._created, self._request.group
+        self._oom_kills = (group.oom_kills() or 0) if group is not None and group.exists() else 0
+        if self._sync is not None:
+            self._sync.close()
+        if self._stage_pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._stage_pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(self._stage_pid, 0)
+        if created.pidfd >= 0:
+            end(created.pid, created.pidfd)
+        if created.terminal_fd is not None:
+            os.close(created.terminal_fd)
+        self._close_fds()
+        for step in reversed(self._done):
+            with suppress(OSError, InnkeeperError):
+                step.undo()
+        if group is not None and not self._group_was_there:
+            _remove(group)
+        self._done, self._created = [], Created(0, -1)
+
+    def _close_fds(self) -> None:
+        self._request.gate.close()
+        for fd in self._fds:
+            with suppress(OSError):
+                os.close(fd)
+        self._fds = []
+
+
+def end(pid: int, pidfd: int) -> None:
+    """Kill a process, wait until it is dead, reap it if it is our child, and close the descriptor."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    watch = select.poll()
+    watch.register(pidfd, select.POLLIN)
+    watch.poll(_DEATH_S * 1000)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    os.close(pidfd)
+
+
+def _remove(group: Cgroup) -> None:
+    with suppress(OSError, InnkeeperError):
+        if group.is_populated():
+            group.kill()
+        group.remove()
+
+
+def _raise_failure(message: dict[str, Any]) -> None:
+    if "failed" in message:
+        hint = message.get("hint", "")
+        raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=hint)

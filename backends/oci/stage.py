@@ -1,0 +1,114 @@
+"""The process between the runtime and a container's init: it enters namespaces, old and new, and forks init.
+
+unshare(2) and setns(2) of a pid or time namespace take effect for children only, hence the second fork. The
+stage then ends, and init is adopted by the nearest subreaper above.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backends.errors import InnkeeperError
+from backends.kernel import joining, linux
+from backends.kernel.joining import JoinNamespaces
+from backends.kernel.namespaces import Unshare
+from backends.oci import messages
+from backends.oci.messages import StepRunner
+from backends.trace import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Namespaces:
+    """The namespaces of a container: some new, some of others; what is in neither is shared with the runtime."""
+
+    new: frozenset[str]
+    paths: Mapping[str, str]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Namespaces:
+        """Return what `linux.namespaces` asks for."""
+        entries = (config.get("linux") or {}).get("namespaces") or ()
+        paths = {entry["type"]: entry["path"] for entry in entries if entry.get("path")}
+        return cls(frozenset(entry["type"] for entry in entries) - paths.keys(), paths)
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self.new or kind in self.paths
+
+    def join_steps(self, fds: Mapping[str, int]) -> list[Step]:
+        """Return what enters those of others; fds come from open()."""
+        joined = tuple((kind, path, fds.get(kind, -1)) for kind, path in self.paths.items())
+        return [JoinNamespaces(joined)] if joined else []
+
+    def user_steps(self) -> list[Step]:
+        """Return what makes a new user namespace, which comes first: it owns all that are made after it."""
+        return [Unshare(("user",))] if "user" in self.new else []
+
+    def new_steps(self) -> list[Step]:
+        """Return what makes the rest; that of cgroups comes when init is in its own group."""
+        rest = tuple(kind for kind in _ORDER if kind in self.new)
+        return [Unshare(rest)] if rest else []
+
+    def open(self) -> dict[str, int]:
+        """Open those of others, as the runtime sees their paths; the caller closes them. Raises InnkeeperError."""
+        fds: dict[str, int] = {}
+        try:
+            for kind, path in self.paths.items():
+                fds[kind] = joining.open_namespace(kind, path)
+        except InnkeeperError:
+            for fd in fds.values():
+                os.close(fd)
+            raise
+        return fds
+
+
+_ORDER = ("mount", "pid", "network", "ipc", "uts", "time")
+
+
+def run(
+    namespaces: Namespaces,
+    fds: Mapping[str, int],
+    has_offsets: bool,
+    sync: socket.socket,
+    run_init: Callable[[], None],
+    *,
+    is_traced: bool,
+) -> None:
+    """Run in a fork of the runtime. Comes back in the stage when init has been forked; init never does."""
+    signal.set_wakeup_fd(-1)
+    runner = StepRunner("stage", sync, is_traced=is_traced)
+    try:
+        # Nobody in a namespace that we enter shall trace us, or read our memory or our binary through /proc.
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        runner.run_all(namespaces.join_steps(fds))
+        if "user" in namespaces.new:
+            runner.run_all(namespaces.user_steps())
+            _be_mapped(sync)
+        runner.run_all(namespaces.new_steps())
+        if has_offsets:
+            _ask(sync, "offsets")
+        runner.flush()
+        pid = os.fork()
+        if pid == 0:
+            run_init()
+            os._exit(125)
+        messages.send(sync, {"pid": pid})
+    except Exception as error:  # the end of a forked process
+        runner.report(error)
+
+
+def _be_mapped(sync: socket.socket) -> None:
+    # Dumpable for that moment: else our files in /proc belong to root, and a rootless runtime cannot write them.
+    linux.prctl(linux.PR_SET_DUMPABLE, 1)
+    _ask(sync, "maps")
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    joining.become_root()
+
+
+def _ask(sync: socket.socket, what: str) -> None:
+    messages.send(sync, {"need": what})
+    messages.receive(sync)
