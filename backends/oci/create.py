@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -159,7 +159,7 @@ class _Creation:
         self._run(group_steps(request))
         self._hear(lambda message: "pid" in message)
         self._join()
-        messages.send(sync, {"go": True})
+        messages.send(sync, {"go": True, "state": self._state_for_init()})
         self._hear(lambda message: "created" in message)
         self._created.sync, self._created.undo = sync, self.undo
         return self._created
@@ -214,6 +214,12 @@ class _Creation:
         for kind in ("prestart", "createRuntime"):
             if (request.config.get("hooks") or {}).get(kind):
                 hooks.run(request.config, kind, request.state("creating", pid), folder=request.bundle)
+
+    def _state_for_init(self) -> Mapping[str, Any] | None:
+        hooks_of = self._request.config.get("hooks") or {}
+        if not (hooks_of.get("createContainer") or hooks_of.get("startContainer")):
+            return None
+        return self._request.state("creating", self._created.pid)
 
     def _run(self, steps: Sequence[Step]) -> None:
         for step in steps:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backends.kernel import linux, rooted
 from backends.kernel.keyring import JoinSessionKeyring
@@ -71,14 +71,14 @@ def run(request: CreateRequest, scene: Scene, mount_fds: Mapping[int, int], sync
         terminal.reset_signals()
         runner.run_all(alone_steps(request, scene, mount_fds))
         runner.flush()
-        messages.receive(sync)
-        found = _enter(request, scene, runner, sync)
+        state: Mapping[str, Any] = messages.receive(sync)[0].get("state") or {}
+        found = _enter(request, scene, runner, sync, state)
     except Exception as error:  # the end of a forked process
         runner.report(error)
         return
     try:
         gate_fd = gate.wait(sync)
-        state = request.state("created", os.getpid())
+        state = {**state, "status": "created", "pid": os.getpid()}
         hooks.run(request.config, "startContainer", state, environment=found.environment)
         gate.leave()
         program.execute(found, request.first_fd, gate_fd)
@@ -86,11 +86,13 @@ def run(request: CreateRequest, scene: Scene, mount_fds: Mapping[int, int], sync
         gate.fail(messages.failure(error))
 
 
-def _enter(request: CreateRequest, scene: Scene, runner: StepRunner, sync: socket.socket) -> program.Program:
+def _enter(
+    request: CreateRequest, scene: Scene, runner: StepRunner, sync: socket.socket, state: Mapping[str, Any]
+) -> program.Program:
     """Become what the container's program will be, up to execve."""
     config, process = request.config, request.config["process"]
     runner.run_all(joined_steps(request, Namespaces.of(config)))
-    hooks.run(config, "createContainer", request.state("creating", os.getpid()), folder=request.bundle)
+    hooks.run(config, "createContainer", {**state, "pid": os.getpid()}, folder=request.bundle)
     # A working directory that is missing is made; where the root is to be read-only, now is the time.
     rooted.make_directory(scene.root, process["cwd"])
     if process.get("terminal"):

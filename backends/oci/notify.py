@@ -1,4 +1,7 @@
-"""Handing a seccomp listener to the program that answers for the kernel (config-linux.md, "Container Process State")."""
+"""Handing a seccomp listener to the program that answers for the kernel.
+
+config-linux.md, "The Container Process State".
+"""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class CreateRequest:
 
     gate: Gate
     state: Callable[[str, int], Mapping[str, Any]]
-    """(status, pid) → the OCI state that hooks get."""
+    """(status, pid) → the OCI state that hooks get; called in the runtime only."""
 
     stdio: Sequence[int] = (0, 1, 2)
     """What the program gets as 0, 1, 2 where it has no terminal; ours stay open here."""
@@ -103,4 +103,4 @@ class Created:
     """With a SocketGate: the connection to init."""
 
     undo: Callable[[], None] = lambda: None
-    """Kill it and take back all that its creation did, in this process, while the caller has nothing of its own there."""
+    """Kill it and take back all that its creation did; in this process only."""
