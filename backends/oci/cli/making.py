@@ -1,0 +1,104 @@
+"""What `create` and `run` have in common: from options to a container, its pid file and its sockets."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from backends.oci import config, foreground, lifecycle, starting, terminal
+from backends.oci.cli.command import Command
+from backends.oci.creating import Bundle, Creation
+from backends.oci.errors import OciError
+from backends.oci.foreground import Foreground, Signals
+from backends.oci.handing import send_pidfd, write_pid_file
+from backends.oci.state import Container
+from backends.trace import Recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from backends.oci.create import Created
+
+
+class Making:
+    """One `create` or `run`."""
+
+    def __init__(self, command: Command, *, detach: bool) -> None:
+        self._command = command
+        self._detach = detach
+        self._pid_file = os.path.abspath(command.text("pid-file")) if command.text("pid-file") else ""
+        self._bundle = Bundle(command.text("bundle"), command.text("config"))
+        check_terminal(self._bundle.has_terminal, detach, command.text("console-socket"))
+        for warning in config.warnings(self._bundle.config):
+            command.log.warning(warning)
+
+    def create(self) -> None:
+        """Make the container; it waits for its start."""
+        container, _ = self._create()
+        container.unlock()
+
+    def run(self) -> int:
+        """Make and start it; in the foreground until it ends, and then it is deleted."""
+        if self._detach:
+            container, _ = self._create()
+            self._start(container)
+            container.unlock()
+            return 0
+        signals = Signals()
+        if not self._command.flag("no-subreaper"):
+            foreground.stay_parent()
+        container, created = self._create()
+        self._start(container)
+        container.unlock()
+        code = Foreground(created.pid, created.pidfd, signals, created.terminal_fd).run()
+        if not self._command.flag("keep"):
+            with container.lock():
+                lifecycle.destroy(container, kill_all=True, warn=self._command.log.warning)
+        return code
+
+    def _create(self) -> tuple[Container, Created]:
+        container, created = self._creation().run(Recorder("runtime"))
+        try:
+            send_pidfd(self._command.text("pidfd-socket"), created.pidfd)
+            write_pid_file(self._pid_file, created.pid)
+        except BaseException:
+            self._give_up(container)
+            raise
+        return container, created
+
+    def _creation(self) -> Creation:
+        command = self._command
+        has_socket = self._bundle.has_terminal and self._detach
+        console = terminal.connect(command.text("console-socket")) if has_socket else None
+        return Creation(
+            command.root,
+            command.id,
+            self._bundle,
+            cgroup_manager=command.cgroup_manager,
+            console=console,
+            size=None if self._detach else foreground.terminal_size(),
+            preserve_fds=command.options.get("preserve-fds", 0),
+            no_pivot=command.flag("no-pivot"),
+            no_new_keyring=command.flag("no-new-keyring"),
+        )
+
+    def _start(self, container: Container) -> None:
+        try:
+            starting.start(container)
+        except BaseException:
+            self._give_up(container)
+            raise
+
+    def _give_up(self, container: Container) -> None:
+        """Leave nothing of a container that did not come up."""
+        with suppress(OciError):
+            lifecycle.end(container)
+            lifecycle.destroy(container, kill_all=True, warn=self._command.log.warning)
+        container.unlock()
+
+
+def check_terminal(has_terminal: bool, detach: bool, console_socket: str) -> None:
+    """Raise OciError where terminal, --detach and --console-socket do not go together."""
+    if detach and has_terminal and not console_socket:
+        raise OciError("cannot allocate tty if runc will detach without setting console socket")
+    if (not detach or not has_terminal) and console_socket:
+        raise OciError("cannot use console socket if runc will not detach or allocate tty")
