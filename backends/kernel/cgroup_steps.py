@@ -56,16 +56,43 @@ class MakeCgroup:
                 raise KernelRefused(f"make the group {self.directory}", error) from error
 
     def _make(self) -> None:
-        level = self.mount
-        for name in os.path.relpath(self.directory, self.mount).split("/"):
-            above, level = level, os.path.join(level, name)
+        # The groups above are there nearly always, so the folder itself is tried first.
+        try:
+            os.mkdir(self.directory, 0o755)
+            self._made = True
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            self._make_from_the_top()
+        if self.is_v1_cpuset and not self._has_cpus():
+            self._fill_from_the_top()
+
+    def _make_from_the_top(self) -> None:
+        for level in self._levels():
             try:
                 os.mkdir(level, 0o755)
-                self._made = level == self.directory
             except FileExistsError:
-                pass
+                continue
+            self._made = level == self.directory
             if self.is_v1_cpuset:
-                inherit_cpuset(above, level)
+                inherit_cpuset(os.path.dirname(level), level)
+                if not self._made:
+                    # The groups made below this one have CPUs at once, which saves the kernel a slow write each.
+                    write_text(f"{level}/cgroup.clone_children", "1")
+
+    def _has_cpus(self) -> bool:
+        # A group just made that has CPUs got both from the group above.
+        names = _CPUSET_FILES[:1] if self._made else _CPUSET_FILES
+        return all(read_text(f"{self.directory}/{name}") for name in names)
+
+    def _fill_from_the_top(self) -> None:
+        for level in self._levels():
+            inherit_cpuset(os.path.dirname(level), level)
+
+    def _levels(self) -> list[str]:
+        """The folders from below the mount down to the group's own."""
+        names = os.path.relpath(self.directory, self.mount).split("/")
+        return [os.path.join(self.mount, *names[:count]) for count in range(1, len(names) + 1)]
 
     def undo(self) -> None:
         """Remove it, if this step made it; the groups above stay, others may use them."""

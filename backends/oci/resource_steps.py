@@ -69,6 +69,20 @@ class SetShares(SetResource):
 
 
 @dataclass(slots=True)
+class SetWeight(SetResource):
+    """Write a weight for I/O where the kernel's scheduler has it: bfq's file, or the older or general one."""
+
+    other_path: str = ""
+    other_text: str = ""
+
+    def run(self) -> None:
+        """Write it. Raises as SetResource, naming the general file where there is neither."""
+        if not os.path.exists(self.path):
+            self.path, self.text = self.other_path, self.other_text
+        SetResource.run(self)
+
+
+@dataclass(slots=True)
 class SetTogether:
     """Several writes that make sense only together: if one fails, those before it are taken back."""
 

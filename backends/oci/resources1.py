@@ -13,7 +13,7 @@ from typing import Any
 
 from backends.errors import Unsupported
 from backends.kernel.cgroup_file import parse_amount, read_text
-from backends.oci.resource_steps import SetResource, SetShares, SetTogether
+from backends.oci.resource_steps import SetResource, SetShares, SetTogether, SetWeight
 
 Resource = SetResource | SetTogether
 _THROTTLES = {
@@ -90,7 +90,7 @@ def memory(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Reso
         path = f"{directory}/memory.{file}"
         return SetResource(path, str(value), meaning, None, "", f"memory.{name}", may_lack, is_new)
 
-    steps: list[Resource] = _limits(directory, wanted, write)
+    steps: list[Resource] = _limits(directory, wanted, write, is_new)
     if wanted.get("reservation"):
         steps.append(write("soft_limit_in_bytes", wanted["reservation"], "reservation", "memory reservation"))
     if wanted.get("kernelTCP"):
@@ -104,7 +104,7 @@ def memory(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Reso
     return steps
 
 
-def _limits(directory: str, wanted: Mapping[str, Any], write: Any) -> list[Resource]:
+def _limits(directory: str, wanted: Mapping[str, Any], write: Any, is_new: bool) -> list[Resource]:
     """The limit, and that of memory and swap together, which the kernel never lets fall below it."""
     limit, both = wanted.get("limit") or 0, wanted.get("swap") or 0
     if limit == -1 and not both and os.path.exists(f"{directory}/memory.memsw.limit_in_bytes"):
@@ -114,7 +114,7 @@ def _limits(directory: str, wanted: Mapping[str, Any], write: Any) -> list[Resou
     if both:
         total = [write("memsw.limit_in_bytes", both, "swap", "limit of memory and swap", may_lack=both < 0)]
     if hard and total:
-        now = parse_amount(read_text(f"{directory}/memory.limit_in_bytes"))
+        now = None if is_new else parse_amount(read_text(f"{directory}/memory.limit_in_bytes"))
         raising = both < 0 or (now is not None and now < both)
         return [SetTogether(tuple([*total, *hard] if raising else [*hard, *total]))]
     return [*hard, *total]
@@ -139,21 +139,24 @@ def pids(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Resour
 
 
 def block_io(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Resource]:
-    """blkio.weight (or blkio.bfq.weight), blkio.leaf_weight, blkio.throttle.*."""
+    """blkio.bfq.weight (or blkio.weight of old), blkio.leaf_weight, blkio.throttle.*."""
 
     def write(file: str, text: str, name: str, device: str | None = None) -> SetResource:
         lifted = f"{device} 0" if device else ""
         return SetResource(f"{directory}/blkio.{file}", text, "", device, lifted, f"blockIO.{name}", False, is_new)
 
-    prefix = "bfq." if os.path.exists(f"{directory}/blkio.bfq.weight") else ""
+    def weigh(file: str, text: str, name: str, device: str | None = None) -> SetResource:
+        paths = (f"{directory}/blkio.bfq.{file}", f"{directory}/blkio.{file}")
+        return SetWeight(paths[0], text, "", device, "", f"blockIO.{name}", False, is_new, paths[1], text)
+
     steps: list[Resource] = []
     if wanted.get("weight"):
-        steps.append(write(f"{prefix}weight", str(wanted["weight"]), "weight"))
+        steps.append(weigh("weight", str(wanted["weight"]), "weight"))
     if wanted.get("leafWeight"):
         steps.append(write("leaf_weight", str(wanted["leafWeight"]), "leafWeight"))
     for device, entry in devices(wanted.get("weightDevice")):
         if entry.get("weight"):
-            steps.append(write(f"{prefix}weight_device", f"{device} {entry['weight']}", "weightDevice", device))
+            steps.append(weigh("weight_device", f"{device} {entry['weight']}", "weightDevice", device))
         if entry.get("leafWeight"):
             steps.append(write("leaf_weight_device", f"{device} {entry['leafWeight']}", "weightDevice", device))
     for name, file in _THROTTLES.items():

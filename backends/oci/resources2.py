@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from backends.kernel import cgroup_values
 from backends.kernel.cgroup_file import parse_amount, read_text
 from backends.oci import resources1
 from backends.oci.errors import ConfigInvalid, OciError
-from backends.oci.resource_steps import SetResource, SetTogether
+from backends.oci.resource_steps import SetResource, SetTogether, SetWeight
 
 Resource = SetResource | SetTogether
 _DEFAULT_PERIOD = 100_000
@@ -46,7 +45,7 @@ def cpu(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Resourc
 def _bandwidth(directory: str, wanted: Mapping[str, Any], write: Any, is_new: bool) -> list[Resource]:
     """cpu.max holds quota and period: the half that is not given stays. A burst must fit below the quota."""
     quota, period, burst = wanted.get("quota") or 0, wanted.get("period") or 0, wanted.get("burst")
-    now = (read_text(f"{directory}/cpu.max") or f"max {_DEFAULT_PERIOD}").split()
+    now = (("" if is_new else read_text(f"{directory}/cpu.max")) or f"max {_DEFAULT_PERIOD}").split()
     writes = []
     if quota or period:
         text = f"{_quota(quota, now[0])} {period or now[-1]}"
@@ -81,7 +80,8 @@ def memory(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Reso
     if wanted.get("checkBeforeUpdate"):
         check_use(directory, wanted)
     steps: list[Resource] = []
-    swap = swap_alone(wanted.get("swap") or 0, limit or _memory_now(directory))
+    both = wanted.get("swap") or 0
+    swap = swap_alone(both, limit or (_memory_now(directory) if both else 0))
     if swap is not None:
         steps.append(write("memory.swap.max", swap, "swap", "swap limit", may_lack=swap <= 0))
     if limit:
@@ -145,21 +145,23 @@ def block_io(directory: str, wanted: Mapping[str, Any], is_new: bool) -> list[Re
     def write(file: str, text: str, name: str, device: str | None = None, lifted: str = "") -> SetResource:
         return SetResource(f"{directory}/{file}", text, "", device, lifted, f"blockIO.{name}", False, is_new)
 
+    def weigh(weight: int, name: str, device: str | None = None) -> SetResource:
+        start, lifted = (f"{device} ", f"{device} default") if device else ("", "")
+        paths = (f"{directory}/io.bfq.weight", f"{directory}/io.weight")
+        texts = (f"{start}{weight}", f"{start}{io_weight(weight)}")
+        name = f"blockIO.{name}"
+        return SetWeight(paths[0], texts[0], "", device, lifted, name, False, is_new, paths[1], texts[1])
+
     if wanted.get("leafWeight"):
         raise Unsupported("linux.resources.blockIO.leafWeight: cgroup v2 has no weight of a group's own processes")
     steps: list[Resource] = []
-    has_bfq = os.path.exists(f"{directory}/io.bfq.weight")
     if wanted.get("weight"):
-        weight = wanted["weight"]
-        file, text = ("io.bfq.weight", str(weight)) if has_bfq else ("io.weight", str(io_weight(weight)))
-        steps.append(write(file, text, "weight"))
+        steps.append(weigh(wanted["weight"], "weight"))
     for device, entry in resources1.devices(wanted.get("weightDevice")):
         if entry.get("leafWeight"):
             raise Unsupported("linux.resources.blockIO.weightDevice.leafWeight: cgroup v2 has no such weight")
         if entry.get("weight"):
-            weight = entry["weight"]
-            file, text = ("io.bfq.weight", str(weight)) if has_bfq else ("io.weight", str(io_weight(weight)))
-            steps.append(write(file, f"{device} {text}", "weightDevice", device, f"{device} default"))
+            steps.append(weigh(entry["weight"], "weightDevice", device))
     for name, key in _THROTTLES.items():
         for device, entry in resources1.devices(wanted.get(name)):
             text = f"{device} {key}={entry['rate'] or 'max'}"

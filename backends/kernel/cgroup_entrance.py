@@ -1,0 +1,158 @@
+"""How a process gets into its groups without waiting for the kernel's grace periods.
+
+Writing a pid to cgroup.procs takes a lock that all forks and exits of the system share; the first writer after
+a quiet moment waits for an RCU grace period, 5 to 15 ms (kernel/cgroup/cgroup.c, cgroup_attach_lock). Two ways
+need no such lock:
+
+* v1: a thread that writes 0 to `tasks` moves only itself, so the one thread of a fresh process moves it whole;
+* v2: a process can be born in a group (clone3(2), CLONE_INTO_CGROUP, Linux 5.7).
+
+::
+
+    entrance = Entrance(group)             # a process that may write there opens the files
+    pid = entrance.fork()                  # single-threaded: like os.fork(), the child is in the v2 group
+    if pid == 0:
+        entrance.enter()                   # single-threaded: now in all groups
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+
+from backends.errors import KernelRefused
+from backends.kernel.cgroup_file import GuestVanished
+from backends.kernel.cgroup_tasks import CgroupTasks
+
+_NR_CLONE3 = 435
+_CLONE_INTO_CGROUP = 0x200000000
+_CANNOT = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EOPNOTSUPP})
+"""clone3 is missing or filtered, or a user namespace keeps us from it: the slower way is left."""
+
+
+class Entrance:
+    """Open files of a group, by which a process enters it; its children inherit them. Close it."""
+
+    __slots__ = ("_inside", "_procs", "_tasks", "_unified", "path")
+
+    def __init__(self, group: CgroupTasks) -> None:
+        """Open them. Raises GuestVanished, KernelRefused."""
+        self.path = group.path
+        self._inside = False
+        self._unified = self._procs = -1
+        self._tasks: list[int] = []
+        try:
+            for directory in group.directories.values():
+                if directory == group.unified:
+                    self._unified = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                    self._procs = _open(f"{directory}/cgroup.procs", os.O_WRONLY)
+                    _calls()
+                else:
+                    self._tasks.append(_open(f"{directory}/tasks", os.O_WRONLY))
+        except BaseException:
+            self.close()
+            raise
+
+    def fork(self) -> int:
+        """Like os.fork(), but the child is in the v2 group from its first moment, where the kernel can do that.
+
+        Only for a process of one thread. A child of clone3 keeps the C library's idea of its parent's thread id,
+        which matters to raise(3) and to nothing that Python does before execve(2).
+        Raises KernelRefused: EBUSY if the group hands controllers down, EAGAIN at a limit of tasks.
+        """
+        if self._unified < 0:
+            return os.fork()
+        try:
+            pid = _clone_into(self._unified)
+        except OSError as error:
+            if error.errno in _CANNOT:
+                return os.fork()
+            raise KernelRefused(f"start a process in the group {self.path}", error) from error
+        if pid == 0:
+            self._inside = True
+        return pid
+
+    def enter(self) -> None:
+        """Put this process, which must have one thread, into the group in all hierarchies. Raises KernelRefused."""
+        try:
+            for fd in self._tasks:
+                os.write(fd, b"0")
+            if not self._inside and self._procs >= 0:
+                os.write(self._procs, b"0")
+                self._inside = True
+        except OSError as error:
+            raise KernelRefused(f"enter the group {self.path}", error) from error
+
+    def close(self) -> None:
+        """Close the files; may be called again."""
+        for fd in (self._unified, self._procs, *self._tasks):
+            if fd >= 0:
+                with suppress(OSError):
+                    os.close(fd)
+        self._unified = self._procs = -1
+        self._tasks = []
+
+
+@dataclass(frozen=True, slots=True)
+class EnterGroup:
+    """Put the process that runs the step into a group, as its only thread."""
+
+    entrance: Entrance
+    kind: str = "attach"
+
+    def describe(self) -> str:
+        return f"enter the group {self.entrance.path} in every hierarchy"
+
+    def by_hand(self) -> str:
+        return f"for f in /sys/fs/cgroup/*/{self.entrance.path}/tasks; do echo 0 > $f; done"
+
+    def run(self) -> None:
+        """Enter. Raises KernelRefused."""
+        self.entrance.enter()
+
+    def undo(self) -> None:
+        """Nothing: the kernel takes a process out when it ends."""
+
+
+def _open(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise GuestVanished(f"cannot enter a group: {path} is gone") from error
+    except OSError as error:
+        raise KernelRefused(f"open {path}", error) from error
+
+
+@cache
+def _calls() -> tuple[Callable[..., int], Callable[[], None], Callable[[], None], Callable[[], None]]:
+    """syscall(2), and what Python does around a fork; looked up early, for it takes as long as the fork itself."""
+    # PyDLL keeps the interpreter's lock: it must not change hands in between, for the child has this thread only.
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    python = ctypes.pythonapi
+    return libc.syscall, python.PyOS_BeforeFork, python.PyOS_AfterFork_Parent, python.PyOS_AfterFork_Child
+
+
+def _clone_into(group: int) -> int:
+    """fork(2) with struct clone_args, as os.fork() does it for Python. Raises OSError."""
+    syscall, before, in_parent, in_child = _calls()
+    fields = (_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
+    arguments = ctypes.create_string_buffer(struct.pack("11Q", *fields), 88)
+    size = ctypes.c_size_t(len(arguments))
+    before()
+    pid = int(syscall(_NR_CLONE3, arguments, size))
+    if pid == 0:
+        in_child()
+        return 0
+    number = ctypes.get_errno()
+    in_parent()
+    if pid < 0:
+        raise OSError(number, os.strerror(number))
+    return pid
