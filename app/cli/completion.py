@@ -191,7 +191,9 @@ def _values(option: str, context: Context) -> list[tuple[str, str]]:
         from backends import registry
 
         return [(name, "") for name in registry.names()]
-    return []
+    from app.cli.run_options import SUGGESTIONS
+
+    return [(word, "") for word in SUGGESTIONS.get(option, ())]
 
 
 def _guests(context: Context, *, live: bool) -> list[tuple[str, str]]:

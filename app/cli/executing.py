@@ -28,6 +28,7 @@ from backends.errors import InnkeeperError, StartFailed
 
 if TYPE_CHECKING:
     from app.cli.context import Context
+    from backends.model import Guest
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -37,9 +38,12 @@ def exec_verb_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-i", "--interactive", action="store_true", help="pass our stdin on")
     add("-t", "--tty", action="store_true", help="give it a terminal")
+    add("-d", "--detach", action="store_true", help="leave it in the background")
     add("-e", "--env", metavar="KEY[=VALUE]", action="append", default=[], help="set a variable, or pass ours on")
+    add("--env-file", metavar="FILE", action="append", default=[], help="take variables from a file, a line each")
     add("-w", "--workdir", metavar="DIR", help="its working directory")
     add("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
+    add("--privileged", action="store_true", help="with all capabilities and without the seccomp filter")
     add("guest", metavar="GUEST", help="the container")
     add("args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments")
 
@@ -54,21 +58,25 @@ def exec_verb(args: argparse.Namespace, context: Context) -> int:
 
 
 def _exec(args: argparse.Namespace, context: Context) -> int:
-    from app.cli.running import variables
+    from app.cli.run_values import variables
     from backends.errors import UsageError
 
     command = tuple(args.args[1:] if args.args[:1] == ["--"] else args.args)
     if not command:
         raise UsageError("exec: which program?", hint="See inn exec --help")
+    if args.detach and (args.interactive or args.tty):
+        raise UsageError("exec: --detach goes with neither -i nor -t: nobody is there to type")
     if args.tty and args.interactive:
         need_terminal("exec")
     spec = ExecSpec(
         command,
-        env=variables(args.env),
+        env=variables(args.env, args.env_file),
         cwd=args.workdir,
         user=args.user,
         terminal=args.tty,
         size=terminal_size() if args.tty else None,
+        privileged=args.privileged,
+        detached=args.detach,
     )
     with context.workstation_for([args.guest]) as station:
         guest = station.fleet.resolve(args.guest)
@@ -78,6 +86,8 @@ def _exec(args: argparse.Namespace, context: Context) -> int:
         if args.tty:
             return _with_terminal(args, context, backend.exec(guest.ref, spec))
         context.out.flush()
+        if args.detach:
+            return _detached(backend, guest, spec)
         stdin = 0 if args.interactive else os.open(os.devnull, os.O_RDONLY)
         try:
             session = backend.exec(guest.ref, spec, (stdin, 1, 2))
@@ -85,6 +95,16 @@ def _exec(args: argparse.Namespace, context: Context) -> int:
             if stdin:
                 os.close(stdin)
         return _with_pipes(session)
+
+
+def _detached(backend: Executing, guest: Guest, spec: ExecSpec) -> int:
+    """Start a program that goes on without us; what it prints goes nowhere."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        backend.exec(guest.ref, spec, (nothing, nothing, nothing)).close()
+    finally:
+        os.close(nothing)
+    return 0
 
 
 def _with_pipes(session: ExecSession) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Callable, Sequence
+from shutil import get_terminal_size
 from typing import Any, NoReturn
 
 from app.cli.output import Output
@@ -36,7 +37,14 @@ class Parser(argparse.ArgumentParser):
 
 class _Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=32, width=100)
+        super().__init__(prog, max_help_position=32, width=min(100, max(60, get_terminal_size().columns - 2)))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """Say the value once: "-u, --user USER"."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
 
 
 def add_global_options(parser: argparse.ArgumentParser) -> None:

@@ -7,17 +7,18 @@ exit code is the program's, or 125, 126, 127 as docker has them.
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app.cli.diagnostics import RUNTIME
-from app.cli.limiting import add_limit_options, given_limits
-from app.cli.operating import add_trace_option, tracing, wait_for
+from app.cli.limiting import given_limits
+from app.cli.operating import tracing, wait_for
+from app.cli.run_options import add_create_options
 from app.cli.terminal import need_terminal, terminal_size
 from backends.base import Creating, Removing, Waiting
 from backends.container import ContainerSpec
-from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError
+from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError, os_error_text
 from backends.model import Guest, Limits
 from backends.trace import Recorder
 
@@ -29,79 +30,79 @@ if TYPE_CHECKING:
 
 def create_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn create`."""
-    _add_spec_options(parser)
+    add_create_options(parser)
 
 
 def run_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn run`."""
     parser.add_argument("-d", "--detach", action="store_true", help="leave it in the background and print its id")
-    _add_spec_options(parser)
-
-
-def _add_spec_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-i", "--interactive", action="store_true", help="keep its stdin open")
-    add("-t", "--tty", action="store_true", help="give it a terminal")
-    add("--rm", action="store_true", help="remove it when it has ended")
-    add("--name", metavar="NAME", help="its name (default: one is made up)")
-    add("-e", "--env", metavar="KEY[=VALUE]", action="append", default=[], help="set a variable, or pass ours on")
-    add("-w", "--workdir", metavar="DIR", help="its working directory")
-    add("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
-    add("--hostname", metavar="NAME", help="its host name (default: its name)")
-    add("-v", "--volume", metavar="HOST:GUEST[:ro]", action="append", default=[], help="show it a folder of the host")
-    add("--read-only", action="store_true", help="its root file system cannot be written")
-    add("--network", choices=("bridge", "none"), default="bridge", help="bridge (the default) or none")
-    add("-l", "--label", metavar="KEY[=VALUE]", action="append", default=[], help="put a label on it")
-    add("--stop-signal", metavar="SIGNAL", default="SIGTERM", help="what `inn stop` sends first (SIGTERM)")
-    add("--explain", action="store_true", help="print what would be done, step by step, and do none of it")
-    add("--json", action="store_true", help="with --explain: print an array of objects")
-    add_trace_option(parser)
-    add_limit_options(parser)
-    add("image", metavar="IMAGE", help="an image (`inn image ls`); `host` is this machine's own /usr, read-only")
-    add("args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments (default: the image's own)")
+    add_create_options(parser)
 
 
 def spec_of(args: argparse.Namespace) -> ContainerSpec:
     """Return what the options ask for. Raises UsageError."""
+    from app.cli import run_values as values
     from app.core.commands import parse_signal
     from app.core.limits import parse_changes
 
     parse_signal(args.stop_signal)
+    if args.rm and args.restart != "no":
+        raise UsageError("--rm and --restart do not go together: what is removed cannot start again")
     command = args.args[1:] if args.args[:1] == ["--"] else args.args
     return ContainerSpec(
         image=args.image,
         args=tuple(command),
         name=args.name,
         limits=Limits().with_changes(parse_changes(given_limits(args))),
-        env=variables(args.env),
+        env=values.variables(args.env, args.env_file),
         cwd=args.workdir,
         user=args.user,
         hostname=args.hostname,
         terminal=args.tty,
         stdin=args.interactive,
         read_only=args.read_only,
-        volumes=tuple(args.volume),
+        volumes=tuple(values.volume(text) for text in args.volume),
+        mounts=tuple(args.mount),
         network=args.network,
-        labels=dict(_label(text) for text in args.label),
+        labels=values.labels("--label", args.label),
         stop_signal=args.stop_signal,
         size=terminal_size() if args.tty else None,
         # In the foreground we remove it ourselves, when its output is copied to the end.
         auto_remove=args.rm and getattr(args, "detach", True),
+        entrypoint=values.entry_point(args.entrypoint),
+        stop_timeout_s=None if args.stop_timeout is None else values.duration("--stop-timeout", args.stop_timeout),
+        privileged=args.privileged,
+        cap_add=tuple(args.cap_add),
+        cap_drop=tuple(args.cap_drop),
+        security_opts=tuple(args.security_opt),
+        devices=tuple(args.device),
+        device_rules=tuple(args.device_cgroup_rule),
+        ulimits=tuple(args.ulimit),
+        sysctls=tuple(args.sysctl),
+        groups=tuple(args.group_add),
+        oom_score_adj=args.oom_score_adj,
+        userns=args.userns,
+        pid_mode=_shared(args.pid),
+        ipc_mode=_shared(args.ipc),
+        uts_mode=_shared(args.uts),
+        cgroupns_mode=_shared(args.cgroupns),
+        tmpfs=tuple(args.tmpfs),
+        shm_bytes=values.size("--shm-size", args.shm_size),
+        init=args.init,
+        secrets=tuple(values.secret(text) for text in args.secret),
+        hosts=tuple(args.add_host),
+        dns=tuple(args.dns),
+        publish=tuple(args.publish),
+        restart=values.restart_policy(args.restart),
+        health=values.health_check(args),
+        log=values.log_limits(args.log_opt),
+        driver=args.driver,
+        annotations=values.labels("--annotation", args.annotation),
     )
 
 
-def variables(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return KEY=VALUE of each; KEY alone is taken from our environment, and left out if it is not there."""
-    return tuple(
-        text if "=" in text else f"{text}={os.environ[text]}" for text in texts if "=" in text or text in os.environ
-    )
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, _, value = text.partition("=")
-    if not key:
-        raise UsageError(f"--label: {text!r} has no key: expected KEY or KEY=VALUE")
-    return key, value
+def _shared(mode: str) -> str:
+    return "host" if mode == "host" else ""
 
 
 def create_verb(args: argparse.Namespace, context: Context) -> int:
@@ -110,8 +111,10 @@ def create_verb(args: argparse.Namespace, context: Context) -> int:
     with context.workstation_with(Creating, "create containers") as (station, backend):
         if args.explain:
             return _explain(args, context, backend, spec)
-        with tracing(context, station, args.trace):
-            context.out.line(_create(context, station, backend, spec).ref.id)
+        with tracing(context, station, args.trace), _id_file(args.cidfile) as write_id:
+            guest = _create(context, station, backend, spec)
+            write_id(guest.ref.id)
+            context.out.line(guest.ref.id)
     return 0
 
 
@@ -132,7 +135,9 @@ def _run(args: argparse.Namespace, context: Context) -> int:
         if args.tty and args.interactive and not args.detach:
             need_terminal("run")
         with tracing(context, station, args.trace):
-            guest = _create(context, station, backend, spec)
+            with _id_file(args.cidfile) as write_id:
+                guest = _create(context, station, backend, spec)
+                write_id(guest.ref.id)
             try:
                 wait_for(context, station.submit("guest.start", guest.ref))
             except BaseException:
@@ -143,6 +148,32 @@ def _run(args: argparse.Namespace, context: Context) -> int:
                 context.out.line(guest.ref.id)
                 return 0
             return _follow(args, context, backend, guest)
+
+
+@contextmanager
+def _id_file(path: str | None) -> Iterator[Callable[[str], None]]:
+    """Yield what writes the id to a new file; the file goes again if nothing is made. Raises UsageError."""
+    if path is None:
+        yield lambda _: None
+        return
+    from pathlib import Path
+
+    place = Path(path)
+    try:
+        place.open("x").close()
+    except OSError as error:
+        raise UsageError(f"--cidfile: {os_error_text(error)}") from error
+    written = False
+
+    def write(guest_id: str) -> None:
+        nonlocal written
+        written = bool(place.write_text(guest_id))
+
+    try:
+        yield write
+    finally:
+        if not written:
+            place.unlink(missing_ok=True)
 
 
 def _create(context: Context, station: Workstation, backend: Backend, spec: ContainerSpec) -> Guest:
