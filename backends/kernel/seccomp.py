@@ -1,33 +1,28 @@
-"""System call filters: from the OCI description to BPF, and the step that loads it (seccomp(2)).
+"""System call filters: the step that loads one, and what this kernel can do (seccomp(2)).
 
-libseccomp compiles the filter (through pyseccomp). Compiling takes milliseconds and is done by the
-warm spawner, once per profile; a container's init only loads the bytes.
+Compiling takes a few milliseconds and is done by the warm spawner, once per profile; a container's init only
+loads the bytes.
 """
 
 from __future__ import annotations
 
-import errno
+import json
 import os
-import platform
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from backends.errors import Unsupported
-from backends.kernel import linux
+from backends.kernel import linux, process_calls
 from backends.kernel.mounts import KernelStep
+from backends.kernel.seccomp_compiler import USER_NOTIF, actions_of, compile_profile
 
-_ARCHES = {"x86_64": ("X86_64", "X86", "X32"), "aarch64": ("AARCH64", "ARM")}
-_OPERATORS = {
-    "SCMP_CMP_NE": "NE",
-    "SCMP_CMP_LT": "LT",
-    "SCMP_CMP_LE": "LE",
-    "SCMP_CMP_EQ": "EQ",
-    "SCMP_CMP_GE": "GE",
-    "SCMP_CMP_GT": "GT",
-    "SCMP_CMP_MASKED_EQ": "MASKED_EQ",
+FLAGS = {
+    "SECCOMP_FILTER_FLAG_TSYNC": 0,  # the process that loads it has one thread
+    "SECCOMP_FILTER_FLAG_LOG": process_calls.SECCOMP_FILTER_FLAG_LOG,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": process_calls.SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": process_calls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
 }
 
 
@@ -39,120 +34,80 @@ class LoadSeccomp(KernelStep):
     """BPF instructions, 8 bytes each."""
 
     summary: str = ""
+    flags: int = 0
     kind = "seccomp"
+
+    @property
+    def has_listener(self) -> bool:
+        """Say whether run() returns the descriptor on which calls are told (SCMP_ACT_NOTIFY).
+
+        From then on each such call waits for whoever holds the descriptor. It is therefore handed over with
+        write(2), which no profile may notify, and fetched by the other side with pidfd_getfd(2).
+        """
+        return bool(self.flags & process_calls.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 
     def describe(self) -> str:
         return f"load a system call filter of {len(self.program) // 8} instructions" + (
             f" ({self.summary})" if self.summary else ""
         )
 
-    def run(self) -> None:
-        linux.load_seccomp_filter(self.program)
+    def run(self) -> int | None:
+        found = process_calls.seccomp_set_mode_filter(self.program, self.flags)
+        return found if self.has_listener else None
 
 
-def why_unavailable() -> str:
-    """Say why filters cannot be compiled here; empty if they can."""
-    try:
-        import pyseccomp  # noqa: F401
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        return f"libseccomp cannot be used: {error}"
-    return ""
+def load_step(profile: Mapping[str, Any]) -> LoadSeccomp:
+    """Return the step that loads `linux.seccomp` of an OCI config.json. Raises Unsupported, naming the property."""
+    program, flags, summary = _prepare(json.dumps(profile, sort_keys=True))
+    return LoadSeccomp(program, summary, flags)
 
 
 def compile_filter(profile: Mapping[str, Any]) -> bytes:
-    """Compile `linux.seccomp` of an OCI config.json. Raises Unsupported, saying what is not understood."""
-    reason = why_unavailable()
-    if reason:
-        raise Unsupported(f"cannot build the system call filter: {reason}", hint="apt install libseccomp2")
-    return _compile(_freeze(profile))
-
-
-def _freeze(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return tuple(sorted((key, _freeze(item)) for key, item in value.items()))
-    if isinstance(value, (list, tuple)):
-        return tuple(_freeze(item) for item in value)
-    return value
+    """Return the BPF program of a profile. Raises Unsupported, saying what is not understood."""
+    return load_step(profile).program
 
 
 @lru_cache(maxsize=16)
-def _compile(frozen: Any) -> bytes:
-    import pyseccomp
-
-    profile = dict(frozen)
-    default = _action(pyseccomp, profile["defaultAction"], profile.get("defaultErrnoRet"))
-    rules = pyseccomp.SyscallFilter(default)
-    for name in _ARCHES.get(platform.machine(), ()):
-        arch = getattr(pyseccomp.Arch, name, None)
-        if arch is not None and not rules.exist_arch(arch):
-            rules.add_arch(arch)
-    for frozen_rule in profile.get("syscalls", ()):
-        rule = dict(frozen_rule)
-        action = _action(pyseccomp, rule["action"], rule.get("errnoRet"))
-        if action == default:
-            continue
-        for call in rule["names"]:
-            _add(pyseccomp, rules, action, call, rule.get("args", ()))
-    looks_at_families = any("socket" in dict(rule)["names"] and dict(rule).get("args") for rule in profile["syscalls"])
-    return (_no_socket_by_socketcall() if looks_at_families else b"") + _export(rules)
+def _prepare(text: str) -> tuple[bytes, int, str]:
+    profile = json.loads(text)
+    allowed = sum(len(rule["names"]) for rule in profile.get("syscalls", ()) if rule["action"] == "SCMP_ACT_ALLOW")
+    return compile_profile(profile), _flags(profile), f"{allowed} calls allowed"
 
 
-def _no_socket_by_socketcall() -> bytes:
-    """Refuse i386's socketcall(SYS_SOCKET), ahead of a filter that looks at the family of sockets.
-
-    socketcall's arguments are in memory, where no filter sees them; libseccomp then allows it for every family
-    as soon as `socket` is allowed for one, and takes no rule against it (EEXIST).
-    """
-    if platform.machine() != "x86_64":
-        return b""
-    load, if_equal, answer = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
-    code = (
-        (load, 0, 0, 4), (if_equal, 0, 5, 0x40000003),  # struct seccomp_data: arch is AUDIT_ARCH_I386
-        (load, 0, 0, 0), (if_equal, 0, 3, 102),  # nr is socketcall
-        (load, 0, 0, 16), (if_equal, 0, 1, 1),  # the low half of args[0] is SYS_SOCKET
-        (answer, 0, 0, 0x00050000 | errno.EPERM),  # SECCOMP_RET_ERRNO
-    )  # fmt: skip
-    return b"".join(struct.pack("<HBBI", *line) for line in code)
-
-
-def _add(library: Any, rules: Any, action: Any, call: str, conditions: Sequence[Any]) -> None:
-    arguments = [_condition(library, dict(condition)) for condition in conditions]
-    try:
-        library.resolve_syscall(library.Arch.NATIVE, call)
-    except ValueError:
-        return  # a call that this machine does not have needs no rule
-    try:
-        rules.add_rule(action, call, *arguments)
-    except (ValueError, OSError) as error:
-        raise Unsupported(f"cannot filter the system call {call}: {error}") from error
+def _flags(profile: Mapping[str, Any]) -> int:
+    notifies = "SCMP_ACT_NOTIFY" in actions_of(profile)
+    if notifies and not process_calls.seccomp_has_action(USER_NOTIF):
+        raise Unsupported("linux.seccomp: this kernel cannot notify of system calls (SCMP_ACT_NOTIFY)")
+    flags = process_calls.SECCOMP_FILTER_FLAG_NEW_LISTENER if notifies else 0
+    asked = profile.get("flags")
+    if asked is None:
+        # Without the flag the kernel slows the whole program down (speculative store bypass); runc's default too.
+        asked = ["SECCOMP_FILTER_FLAG_SPEC_ALLOW"] if supports("SECCOMP_FILTER_FLAG_SPEC_ALLOW") else []
+    for name in asked:
+        if not supports(name):
+            raise Unsupported(f"linux.seccomp.flags: this kernel does not know {name}")
+        if FLAGS[name] != process_calls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV or notifies:
+            flags |= FLAGS[name]
+    return flags
 
 
-def _condition(library: Any, condition: dict[str, Any]) -> Any:
-    operator = getattr(library, _OPERATORS[condition["op"]])
-    if condition["op"] == "SCMP_CMP_MASKED_EQ":
-        return library.Arg(condition["index"], operator, condition["value"], condition.get("valueTwo", 0))
-    return library.Arg(condition["index"], operator, condition["value"])
+@lru_cache(maxsize=8)
+def supports(flag: str) -> bool:
+    """Say whether a flag of `linux.seccomp.flags` is known here and to this kernel."""
+    if flag not in FLAGS:
+        return False
+    number = FLAGS[flag]
+    if number == process_calls.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV:
+        number |= process_calls.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return process_calls.seccomp_has_flag(number)
 
 
-def _action(library: Any, name: str, errno_ret: int | None) -> Any:
-    number = errno.EPERM if errno_ret is None else errno_ret
-    actions = {
-        "SCMP_ACT_ALLOW": lambda: library.ALLOW,
-        "SCMP_ACT_ERRNO": lambda: library.ERRNO(number),
-        "SCMP_ACT_KILL": lambda: library.KILL,
-        "SCMP_ACT_KILL_THREAD": lambda: library.KILL,
-        "SCMP_ACT_KILL_PROCESS": lambda: library.KILL_PROCESS,
-        "SCMP_ACT_LOG": lambda: library.LOG,
-        "SCMP_ACT_TRAP": lambda: library.TRAP,
-    }
-    if name not in actions:
-        raise Unsupported(f"seccomp action {name} is not supported")
-    return actions[name]()
-
-
-def _export(rules: Any) -> bytes:
-    fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
-    with os.fdopen(fd, "w+b") as memory:
-        rules.export_bpf(memory)
-        memory.seek(0)
-        return memory.read()
+def why_unavailable() -> str:
+    """Say why filters cannot be loaded here; empty if they can."""
+    if not os.path.exists("/proc/sys/kernel/seccomp"):
+        try:
+            linux.prctl(21)  # PR_GET_SECCOMP
+        except OSError:
+            return "the kernel is built without CONFIG_SECCOMP_FILTER"
+    machine = os.uname().machine
+    return "" if machine in ("x86_64", "aarch64") else f"filters are not built for {machine}"
