@@ -1,54 +1,102 @@
-"""Hiding parts of a container's /proc and /sys, and making parts read-only, as steps. All run after the pivot."""
+"""Hiding parts of a container's /proc and /sys, and making parts read-only, as steps. All run after the pivot.
+
+Nothing here is looked up twice: a path is opened once, and what is done is done to the descriptor.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from backends.kernel import linux, rooted
-from backends.kernel.mounts import KernelStep, locked_flags
+from backends.errors import InnkeeperError
+from backends.kernel import mount_calls as calls
+from backends.kernel import rooted
+from backends.kernel.mounts import KernelStep, MountFailed, said
+
+
+class MaskFailed(InnkeeperError):
+    """A path could not be hidden, so the container must not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaskPaths(KernelStep):
-    """Hide files behind /dev/null and folders behind an empty read-only tmpfs. Runs after the pivot."""
+    """Hide files behind /dev/null and folders behind an empty read-only tmpfs; what is missing needs no mask."""
 
     paths: tuple[str, ...]
+    label: str = ""
+    """SELinux context of the empty folders, or nothing."""
+
     kind = "mask"
 
     def describe(self) -> str:
         return "mask " + ", ".join(self.paths)
 
+    def by_hand(self) -> str:
+        return "; ".join(
+            f"[ -d {path} ] && mount -t tmpfs -o ro,size=0 tmpfs {path} || mount --bind /dev/null {path}"
+            for path in self.paths
+        )
+
     def run(self) -> None:
-        null = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+        null = _null_device()
         try:
-            found = os.fstat(null)
-            # Not the image's own file of that name (CVE-2025-31133).
-            if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
-                raise OSError(22, "the container's /dev/null is not the null device", "/dev/null")
-            for path in self.paths:
-                self._mask(path, f"/proc/self/fd/{null}")
+            for path in dict.fromkeys(os.path.normpath(path) for path in self.paths):
+                with _existing(path) as fd:
+                    if fd is not None:
+                        self._mask(fd, null, path)
         finally:
             os.close(null)
 
-    def _mask(self, path: str, null: str) -> None:
+    def _mask(self, fd: int, null: int, path: str) -> None:
         try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        try:
-            if rooted.is_directory(fd):
-                linux.mount("tmpfs", f"/proc/self/fd/{fd}", "tmpfs", linux.MS_RDONLY, "size=0k")
-            else:
-                linux.mount(null, f"/proc/self/fd/{fd}", "", linux.MS_BIND)
-        finally:
-            os.close(fd)
+            cover = self._empty_folder() if rooted.is_directory(fd) else calls.copy_of(null)
+            try:
+                calls.attach(cover, fd)
+            finally:
+                os.close(cover)
+        except OSError as error:
+            raise MaskFailed(f'can\'t mask path "{path}": {said(error)}') from error
+
+    def _empty_folder(self) -> int:
+        context = (("context", self.label),) if self.label else ()
+        fd = calls.new_filesystem("tmpfs", "tmpfs", (("nr_blocks", "1"), ("nr_inodes", "1"), *context))
+        calls.set_attributes(fd, set=calls.MOUNT_ATTR_RDONLY)
+        return fd
+
+
+def _null_device() -> int:
+    try:
+        fd = os.open("/dev/null", os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise MaskFailed(f"can't mask paths: open /dev/null: {said(error)}") from error
+    found = os.fstat(fd)
+    # Not the image's own file of that name (CVE-2025-31133).
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+        os.close(fd)
+        raise MaskFailed("can't mask paths: container's /dev/null is invalid")
+    return fd
+
+
+@contextmanager
+def _existing(path: str) -> Iterator[int | None]:
+    """Yield a descriptor of what is at path, or None."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadonlyPaths(KernelStep):
-    """Bind paths onto themselves read-only. Runs after the pivot."""
+    """Bind paths onto themselves read-only, with what is mounted below them; what is missing stays so."""
 
     paths: tuple[str, ...]
     kind = "readonly"
@@ -57,20 +105,55 @@ class ReadonlyPaths(KernelStep):
         return "make read-only " + ", ".join(self.paths)
 
     def by_hand(self) -> str:
-        return "; ".join(f"mount --bind {path} {path}; mount -o remount,bind,ro {path}" for path in self.paths)
+        return "; ".join(f"mount --rbind {path} {path}; mount -o remount,bind,ro {path}" for path in self.paths)
 
     def run(self) -> None:
         for path in self.paths:
+            with _existing(path) as fd:
+                if fd is not None:
+                    _make_readonly(fd, path)
+
+
+def _make_readonly(fd: int, path: str) -> None:
+    try:
+        tree = calls.copy_of(fd, recursive=True)
+        try:
+            calls.set_attributes(tree, set=calls.MOUNT_ATTR_RDONLY, recursive=True)
+            calls.attach(tree, fd)
+        finally:
+            os.close(tree)
+    except OSError as error:
+        raise MaskFailed(f'can\'t make "{path}" read-only: {said(error)}') from error
+
+
+@dataclass(frozen=True, slots=True)
+class FinishReadonly(KernelStep):
+    """Make mounts read-only that had to be writable while others were made on them. Runs after the pivot."""
+
+    destinations: tuple[str, ...]
+    kind = "readonly"
+
+    def describe(self) -> str:
+        return "make read-only the mounts on " + ", ".join(self.destinations)
+
+    def by_hand(self) -> str:
+        return "; ".join(f"mount -o remount,bind,ro {path}" for path in self.destinations)
+
+    def run(self) -> None:
+        for path in self.destinations:
             try:
-                linux.mount(path, path, "", linux.MS_BIND | linux.MS_REC)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            _remount_readonly(path)
+                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    calls.set_attributes(fd, set=calls.MOUNT_ATTR_RDONLY)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise MountFailed("", path, f"cannot make it read-only: {said(error)}", error.errno) from error
 
 
 @dataclass(frozen=True, slots=True)
 class ReadonlyRoot(KernelStep):
-    """Make the root file system read-only. Runs after the pivot."""
+    """Make the root file system read-only, not what is mounted on it. Runs after the pivot."""
 
     kind = "readonly"
 
@@ -81,9 +164,8 @@ class ReadonlyRoot(KernelStep):
         return "mount -o remount,bind,ro /"
 
     def run(self) -> None:
-        _remount_readonly("/")
-
-
-def _remount_readonly(path: str) -> None:
-    flags = linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY | locked_flags(path)
-    linux.mount("", path, "", flags)
+        fd = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            calls.set_attributes(fd, set=calls.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(fd)

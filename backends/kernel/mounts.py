@@ -1,55 +1,35 @@
 """Mounts as steps: what a container's file system is made of, one act each.
 
 All run in the container's own mount namespace, so their undo is the kernel's: the mounts go with the
-last process. See mount(2), mount_namespaces(7), pivot_root(2).
+last process. See mount(2), mount_namespaces(7).
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
-from backends.kernel import linux, rooted
-
-_OPTION_FLAGS = {
-    "ro": linux.MS_RDONLY,
-    "nosuid": linux.MS_NOSUID,
-    "nodev": linux.MS_NODEV,
-    "noexec": linux.MS_NOEXEC,
-    "sync": linux.MS_SYNCHRONOUS,
-    "dirsync": linux.MS_DIRSYNC,
-    "nosymfollow": linux.MS_NOSYMFOLLOW,
-    "noatime": linux.MS_NOATIME,
-    "nodiratime": linux.MS_NODIRATIME,
-    "relatime": linux.MS_RELATIME,
-    "strictatime": linux.MS_STRICTATIME,
-    "lazytime": linux.MS_LAZYTIME,
-    "bind": linux.MS_BIND,
-    "rbind": linux.MS_BIND | linux.MS_REC,
-}
-_CLEARING = {"rw", "suid", "dev", "exec", "async", "atime", "diratime", "norelatime", "nostrictatime", "defaults"}
-_PROPAGATION = {
-    "private": linux.MS_PRIVATE,
-    "rprivate": linux.MS_PRIVATE | linux.MS_REC,
-    "slave": linux.MS_SLAVE,
-    "rslave": linux.MS_SLAVE | linux.MS_REC,
-    "shared": linux.MS_SHARED,
-    "rshared": linux.MS_SHARED | linux.MS_REC,
-}
+from backends.errors import InnkeeperError
+from backends.kernel import linux, mount_options, rooted
+from backends.kernel import mount_calls as calls
+from backends.kernel.mount_options import MountOptions
 
 
-def split_options(options: tuple[str, ...]) -> tuple[int, int, str]:
-    """Return (flags, propagation, data) of OCI mount options; what is no flag is data for the file system."""
-    flags, propagation, data = 0, 0, []
-    for option in options:
-        if option in _OPTION_FLAGS:
-            flags |= _OPTION_FLAGS[option]
-        elif option in _PROPAGATION:
-            propagation |= _PROPAGATION[option]
-        elif option not in _CLEARING:
-            data.append(option)
-    return flags, propagation, ",".join(data)
+class MountFailed(InnkeeperError):
+    """A mount of config.json could not be made; worded as runc words it, which callers read."""
+
+    def __init__(self, source: str, destination: str, why: str, number: int | None = None) -> None:
+        super().__init__(f'error mounting "{source}" to rootfs at "{destination}": {why}')
+        self.errno = number
+
+
+def said(error: OSError) -> str:
+    """Return what the system said, as Go programs write it: "no such file or directory"."""
+    text = error.strerror or str(error)
+    return text[:1].lower() + text[1:]
 
 
 class KernelStep:
@@ -67,20 +47,21 @@ class KernelStep:
 
 @dataclass(frozen=True, slots=True)
 class SetPropagation(KernelStep):
-    """Cut the mounts of this namespace off from those of the host."""
+    """Cut the mounts of this namespace off from those of the host, or tie them to one another."""
 
     how: str = "rprivate"
     target: str = "/"
     kind = "mount"
 
     def describe(self) -> str:
-        return f"make every mount below {self.target} {self.how}"
+        below = "every mount below " if self.how.startswith("r") else ""
+        return f"make {below}{self.target} {self.how}"
 
     def by_hand(self) -> str:
         return f"mount --make-{self.how} {self.target}"
 
     def run(self) -> None:
-        linux.mount("", self.target, "", _PROPAGATION[self.how])
+        linux.mount("", self.target, "", mount_options.PROPAGATION[self.how])
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +92,16 @@ class MountOverlay(KernelStep):
         linux.mount("overlay", self.target, "overlay", 0, self.data)
 
 
+_HOST_TREES = {"sysfs": "/sys", "mqueue": "/dev/mqueue"}
+"""What is shown of the host where a user namespace may not mount its own: the namespace behind it is the host's."""
+
+_PROC_FILES = frozenset({
+    "cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime",
+    "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled",
+})  # fmt: skip
+"""What may be mounted inside /proc: lxcfs replaces these."""
+
+
 @dataclass(frozen=True, slots=True)
 class MountInRoot(KernelStep):
     """One entry of the `mounts` of an OCI config.json, below the container's root."""
@@ -120,6 +111,13 @@ class MountInRoot(KernelStep):
     fstype: str
     source: str
     options: tuple[str, ...] = ()
+    mount_fd: int = -1
+    """What to attach, made beforehand (backends.oci.rootfs.host_mount_fds); the step closes it. Else -1."""
+
+    label: str = ""
+    """SELinux context of the files, or nothing."""
+
+    in_userns: bool = False
     kind = "mount"
 
     @property
@@ -137,130 +135,178 @@ class MountInRoot(KernelStep):
         return f"mount{fstype}{options} {self.source} {self.root}{self.destination}"
 
     def run(self) -> None:
-        flags, propagation, data = split_options(self.options)
-        make = "dir"
-        if self._is_bind and not os.path.isdir(self.source):
-            make = "file"
-        with rooted.target(self.root, self.destination, make=make) as target:
-            if self._is_bind:
-                linux.mount(self.source, target, "", flags & (linux.MS_BIND | linux.MS_REC))
-            else:
-                linux.mount(self.source, target, self.fstype, flags, data)
-        if "rbind" in self.options:
-            self._detach_own_root()
-        self._finish(flags, propagation)
+        wanted = mount_options.parse(self.options)
+        try:
+            root_fd = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if wanted.is_bind and not wanted.is_remount:
+                    self._bind(root_fd, wanted)
+                else:
+                    self._mount(root_fd, wanted)
+            finally:
+                os.close(root_fd)
+        except OSError as error:
+            raise MountFailed(self.source, self.destination, said(error), error.errno) from error
 
-    def _detach_own_root(self) -> None:
+    def _bind(self, root_fd: int, wanted: MountOptions) -> None:
+        tree = self.mount_fd
+        if tree < 0:
+            tree = calls.open_tree(self.source, recursive=wanted.is_recursive)
+        try:
+            make = "dir" if rooted.is_directory(tree) else "file"
+            with self._target(root_fd, make) as target:
+                self._check_proc(root_fd, target, tree)
+                set_bind_attributes(tree, wanted)
+                calls.attach(tree, target)
+            _finish(tree, wanted)
+        finally:
+            os.close(tree)
+        if wanted.is_recursive:
+            self._detach_own_root(root_fd)
+
+    def _detach_own_root(self, root_fd: int) -> None:
         """Take our own root out again from a bind of a folder above it: it shows /proc, not masked, a second time."""
-        inside = os.path.relpath(os.path.realpath(self.root), os.path.realpath(self.source))
+        inside = os.path.relpath(os.readlink(f"/proc/self/fd/{root_fd}"), os.path.realpath(self.source))
         if inside.startswith(".."):
             return
-        with rooted.target(self.root, f"{self.destination}/{inside}") as copy:
+        # EINVAL: it was not taken along.
+        with rooted.target(root_fd, f"{self.destination}/{inside}") as copy, suppress_invalid():
             linux.umount(copy, linux.MNT_DETACH)
 
-    def _finish(self, flags: int, propagation: int) -> None:
-        rest = flags & ~(linux.MS_BIND | linux.MS_REC)
-        if self._is_bind and rest:
-            # A bind ignores all other flags; a second call sets them, and must keep those of the source.
-            with rooted.target(self.root, self.destination) as target:
-                kept = locked_flags(target)
-                linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | rest | kept)
-        if propagation:
-            with rooted.target(self.root, self.destination) as target:
-                linux.mount("", target, "", propagation)
-
-
-def locked_flags(path: str) -> int:
-    """Return the flags of a mount that a remount must repeat, or it would lift them."""
-    found = os.statvfs(path).f_flag
-    pairs = ((os.ST_NOSUID, linux.MS_NOSUID), (os.ST_NODEV, linux.MS_NODEV), (os.ST_NOEXEC, linux.MS_NOEXEC))
-    return sum(flag for bit, flag in pairs if found & bit) | (linux.MS_RDONLY if found & os.ST_RDONLY else 0)
-
-
-@dataclass(frozen=True, slots=True)
-class MakeDevice(KernelStep):
-    """One node of the container's /dev."""
-
-    root: str
-    path: str
-    device_type: str
-    """ "c" or "b"."""
-
-    major: int
-    minor: int
-    mode: int = 0o666
-    kind = "mknod"
-
-    def describe(self) -> str:
-        return f"make device {self.path} ({self.device_type} {self.major}:{self.minor})"
-
-    def by_hand(self) -> str:
-        return f"mknod -m {self.mode:o} {self.root}{self.path} {self.device_type} {self.major} {self.minor}"
-
-    def run(self) -> None:
-        folder, name = os.path.split(self.path)
-        rooted.make_directory(self.root, folder)
-        folder_fd = rooted.open_in_root(self.root, folder)
-        try:
-            file_type = stat.S_IFCHR if self.device_type == "c" else stat.S_IFBLK
-            os.mknod(name, self.mode | file_type, os.makedev(self.major, self.minor), dir_fd=folder_fd)
-            # mknod(2) applies the umask.
-            os.chmod(f"/proc/self/fd/{folder_fd}/{name}", self.mode)
-        finally:
-            os.close(folder_fd)
-
-
-@dataclass(frozen=True, slots=True)
-class MakeLinks(KernelStep):
-    """The usual symlinks of /dev."""
-
-    root: str
-    links: tuple[tuple[str, str], ...]
-    """(path, what it points to)."""
-
-    kind = "symlink"
-
-    def describe(self) -> str:
-        return "link " + ", ".join(f"{path} -> {to}" for path, to in self.links)
-
-    def by_hand(self) -> str:
-        return "; ".join(f"ln -s {to} {self.root}{path}" for path, to in self.links)
-
-    def run(self) -> None:
-        for path, to in self.links:
-            folder_fd = rooted.open_in_root(self.root, os.path.dirname(path))
+    def _mount(self, root_fd: int, wanted: MountOptions) -> None:
+        if self.fstype == "tmpfs" or os.path.normpath(self.destination) == "/dev":
+            # What is mounted below it needs folders first; FinishReadonly makes it so after the pivot.
+            wanted = replace(wanted, flags=wanted.flags & ~linux.MS_RDONLY)
+        with self._target(root_fd, "dir") as target:
+            self._check_proc(root_fd, target, None)
+            data = self._data(target, wanted.data)
+            if wanted.is_remount:
+                linux.mount(self.source, f"/proc/self/fd/{target}", self.fstype, wanted.flags, data)
+                return
             try:
-                os.symlink(to, os.path.basename(path), dir_fd=folder_fd)
-            except FileExistsError:
-                pass
-            finally:
-                os.close(folder_fd)
+                if wanted.propagation or wanted.recursive_set or wanted.recursive_clear or wanted.copy_up:
+                    self._mount_by_parts(target, replace(wanted, data=data))
+                else:
+                    linux.mount(self.source, f"/proc/self/fd/{target}", self.fstype, wanted.flags, data)
+            except PermissionError:
+                if not self.in_userns or self.fstype not in _HOST_TREES:
+                    raise
+                self._show_host_tree(target, wanted)
+            if self.label and self.fstype == "mqueue":
+                os.setxattr(f"/proc/self/fd/{target}", "security.selinux", self.label.encode())
 
+    def _data(self, target: int, data: str) -> str:
+        if self.fstype == "tmpfs" and "mode=" not in data:
+            # A new tmpfs looks like the folder it covers.
+            data = f"mode={os.fstat(target).st_mode & 0o7777:04o}" + (f",{data}" if data else "")
+        if self.label and self.fstype not in ("proc", "sysfs", "mqueue"):
+            data = (f"{data}," if data else "") + f'context="{self.label}"'
+        return data
 
-@dataclass(frozen=True, slots=True)
-class PivotRoot(KernelStep):
-    """Make the container's root the root of this mount namespace and let go of the host's."""
-
-    root: str
-    kind = "pivot_root"
-
-    def describe(self) -> str:
-        return f"make {self.root} the root and detach the host's"
-
-    def by_hand(self) -> str:
-        return f"cd {self.root} && pivot_root . . && umount -l ."
-
-    def run(self) -> None:
-        old, new = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in ("/", self.root))
+    def _mount_by_parts(self, target: int, wanted: MountOptions) -> None:
+        """Mount where more is to be done to the mount than one call can say."""
+        mount_fd = calls.new_filesystem(self.fstype, self.source, wanted.pairs)
         try:
-            os.fchdir(new)
-            # With both arguments "." the old root is stacked on the new one: no folder is needed for it
-            # (pivot_root(2), NOTES).
-            linux.pivot_root(".", ".")
-            os.fchdir(old)
-            linux.mount("", ".", "", linux.MS_SLAVE | linux.MS_REC)
-            linux.umount(".", linux.MNT_DETACH)
-            os.chdir("/")
+            if wanted.copy_up:
+                from backends.kernel.copy_up import copy_folder
+
+                copy_folder(target, mount_fd)
+            asked, _ = replace(wanted, flags=wanted.flags | linux.MS_BIND).bind_attributes
+            calls.set_attributes(mount_fd, set=asked)
+            calls.attach(mount_fd, target)
+            _finish(mount_fd, wanted)
         finally:
-            os.close(old)
-            os.close(new)
+            os.close(mount_fd)
+
+    def _show_host_tree(self, target: int, wanted: MountOptions) -> None:
+        tree = calls.open_tree(_HOST_TREES[self.fstype], recursive=True)
+        try:
+            asked, _ = wanted.bind_attributes
+            calls.set_attributes(tree, set=asked & ~calls.MOUNT_ATTR__ATIME, recursive=True)
+            calls.attach(tree, target)
+            _finish(tree, wanted)
+        finally:
+            os.close(tree)
+
+    @contextmanager
+    def _target(self, root_fd: int, make: str) -> Iterator[int]:
+        """Yield a descriptor of where to mount, made if it was missing."""
+        if self.fstype in ("proc", "sysfs") and not self._is_bind:
+            fd = self._ordinary_directory(root_fd)
+        else:
+            fd = rooted.open_or_make(root_fd, self.destination, make)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _ordinary_directory(self, root_fd: int) -> int:
+        flags = os.O_PATH | os.O_NOFOLLOW
+        try:
+            fd = rooted.open_in_root(root_fd, self.destination, flags)
+        except FileNotFoundError:
+            rooted.make_directory(root_fd, self.destination)
+            fd = rooted.open_in_root(root_fd, self.destination, flags)
+        if not rooted.is_directory(fd):
+            os.close(fd)
+            text = f'filesystem "{self.fstype}" must be mounted on ordinary directory'
+            raise MountFailed(self.source, self.destination, text)
+        return fd
+
+    def _check_proc(self, root_fd: int, target: int, tree: int | None) -> None:
+        """Refuse to put anything into or over /proc that lets a container fake what is written there later."""
+        base, place = os.readlink(f"/proc/self/fd/{root_fd}"), os.readlink(f"/proc/self/fd/{target}")
+        inside = place.removeprefix(base).lstrip("/") if f"{place}/".startswith(f"{base.rstrip('/')}/") else None
+        if inside is None:
+            raise MountFailed(self.source, self.destination, f'mountpoint "{place}" is outside of rootfs "{base}"')
+        if inside == "proc":
+            if self.fstype == "proc" and tree is None:
+                return
+            if tree is not None and linux.filesystem_type(tree) == linux.PROC_SUPER_MAGIC:
+                return
+            why = f'"{place}" cannot be mounted because it is not of type proc'
+        elif not inside.startswith("proc/") or inside.removeprefix("proc/") in _PROC_FILES:
+            return
+        else:
+            why = f'"{place}" cannot be mounted because it is inside /proc'
+        raise MountFailed(self.source, self.destination, f"check proc-safety of {self.destination} mount: {why}")
+
+
+def set_bind_attributes(tree: int, wanted: MountOptions) -> None:
+    """Give a bind exactly the flags asked for; where that is not allowed, the flags asked for beside its own.
+
+    In a user namespace the flags of mounts that came from outside are locked: they cannot be lifted, so an option
+    that would lift one ("suid" on a nosuid mount) is an error, and one that is not mentioned stays.
+    """
+    wanted_set, wanted_clear = wanted.bind_attributes
+    if not wanted_set and not wanted_clear:
+        return
+    try:
+        calls.set_attributes(tree, set=wanted_set, clear=wanted_clear)
+    except PermissionError:
+        wanted_set, wanted_clear = wanted.insistent_attributes
+        try:
+            calls.set_attributes(tree, set=wanted_set, clear=wanted_clear)
+        except PermissionError as error:
+            text = "cannot change the mount's locked flags: operation not permitted"
+            raise PermissionError(errno.EPERM, text) from error
+
+
+def _finish(mount_fd: int, wanted: MountOptions) -> None:
+    """Set what is set on an attached mount: propagation, then the attributes of all mounts below."""
+    for how in wanted.propagation:
+        recursive = bool(how & linux.MS_REC)
+        calls.set_attributes(mount_fd, propagation=how & ~linux.MS_REC, recursive=recursive)
+    if wanted.recursive_set or wanted.recursive_clear:
+        calls.set_attributes(mount_fd, set=wanted.recursive_set, clear=wanted.recursive_clear, recursive=True)
+
+
+@contextmanager
+def suppress_invalid() -> Iterator[None]:
+    """Let EINVAL pass: umount(2) says so of what is no mount."""
+    with suppress(FileNotFoundError):
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise

@@ -1,24 +1,31 @@
-"""A container's file system, from its config.json to steps: mounts, /dev, cgroups, the pivot, masks."""
+"""A container's file system, from its config.json to steps: mounts, /dev, cgroups, the pivot, masks.
+
+::
+
+    runtime   host_mount_fds   mounts that only the host's root can make: with mapped owners, out of reach
+    init      prepare_steps    propagation, root, mounts, devices
+              enter_steps      cgroup mounts, pivot_root, read-only, masks   (in its cgroup, after the hooks)
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import posixpath
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backends.kernel import linux, masking, mounts
+from backends.kernel import devnodes, linux, masking, mount_options
 from backends.kernel.cgroup_mount import MountCgroups
+from backends.kernel.devnodes import DeviceNode, MakeDevices, MakeLinks
+from backends.kernel.mounts import MountInRoot, SetPropagation
+from backends.kernel.root_switch import ChangeRoot, MoveRoot, PivotRoot, PrepareRoot
+from backends.oci.errors import ConfigInvalid
 from backends.trace import Step
 
-_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-_DEV_LINKS = (
-    ("/dev/ptmx", "pts/ptmx"),
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-)
+_CGROUP_TYPES = ("cgroup", "cgroup2")
+_TIED = ("shared", "rshared", "unbindable", "runbindable")
+"""Propagation that is set on the new root after the pivot: before it, it would keep the pivot from working."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,61 +41,188 @@ class Scene:
     group_paths: Mapping[str, str] = field(default_factory=dict)
     """Mount point of a hierarchy → the container's folder in it."""
 
+    @property
+    def linux(self) -> Mapping[str, Any]:
+        """config.linux."""
+        return self.config.get("linux") or {}
 
-@dataclass(frozen=True, slots=True)
-class BindRoot(mounts.KernelStep):
-    """Bind the root onto itself: pivot_root takes a mount point only."""
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """The types that are not the runtime's own."""
+        return frozenset(entry["type"] for entry in self.linux.get("namespaces") or ())
 
-    root: str
-    kind = "mount"
+    @property
+    def propagation(self) -> str:
+        """linux.rootfsPropagation, or nothing."""
+        return str(self.linux.get("rootfsPropagation") or "")
 
-    def describe(self) -> str:
-        return f"bind {self.root} onto itself"
+    @property
+    def label(self) -> str:
+        """linux.mountLabel, or nothing."""
+        return str(self.linux.get("mountLabel") or "")
 
-    def by_hand(self) -> str:
-        return f"mount --rbind {self.root} {self.root}"
+    @property
+    def is_readonly(self) -> bool:
+        """root.readonly."""
+        return bool((self.config.get("root") or {}).get("readonly"))
 
-    def run(self) -> None:
-        linux.mount(self.root, self.root, "", linux.MS_BIND | linux.MS_REC)
+    @property
+    def mounts(self) -> Sequence[Mapping[str, Any]]:
+        """config.mounts."""
+        return self.config.get("mounts") or ()
 
 
 def host_mount_fds(scene: Scene) -> dict[int, int]:
-    """Return descriptors of mounts that only the runtime can make, by their index in the config's mounts."""
-    return {}
+    """Return descriptors of mounts that only the runtime can make, by their index in the config's mounts.
+
+    Runs in the runtime; init inherits them, and its steps use and close them. Raises Unsupported where a file
+    system cannot map owners.
+    """
+    if not scene.has_userns and not any(_is_mapped(entry) for entry in scene.mounts):
+        return {}
+    from backends.oci import host_mounts
+
+    return host_mounts.open_all(scene)
 
 
 def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
     """Return what init does by itself, before it is told to go on."""
-    root = scene.root
-    steps: list[Step] = [
-        mounts.SetPropagation(),
-        BindRoot(root),
-    ]
-    for entry in scene.config.get("mounts", ()):
-        if entry.get("type") == "cgroup":
-            continue
-        options = tuple(entry.get("options", ()))
-        source = entry.get("source", "")
-        if "bind" in options or "rbind" in options:
-            source = os.path.join(scene.bundle, source)
-        steps.append(mounts.MountInRoot(root, entry["destination"], entry.get("type", ""), source, options))
-        if entry["destination"] == "/dev":
-            steps += [mounts.MakeDevice(root, f"/dev/{name}", "c", major, minor) for name, major, minor in _DEVICES]
-            steps.append(mounts.MakeLinks(root, _DEV_LINKS))
-    return steps
+    if "mount" not in scene.namespaces:
+        return _shared_steps(scene)
+    parent = "slave" if scene.propagation.endswith("slave") else "private"
+    before = scene.propagation if scene.propagation and "bindable" not in scene.propagation else "rslave"
+    steps: list[Step] = [SetPropagation(before), PrepareRoot(scene.root, parent)]
+    late = _late(scene)
+    steps += [_mount(scene, index, fds) for index in range(len(scene.mounts)) if index not in late]
+    return [*steps, *_device_steps(scene)]
 
 
 def enter_steps(scene: Scene) -> list[Step]:
     """Return what follows once init is in its cgroup: cgroup mounts, the pivot, what is hidden and read-only."""
-    config, part = scene.config, scene.config.get("linux", {})
-    steps: list[Step] = []
-    if any(entry.get("type") == "cgroup" for entry in config.get("mounts", ())):
-        steps.append(MountCgroups(scene.root, scene.cgroup_mode))
-    steps.append(mounts.PivotRoot(scene.root))
-    if config["root"].get("readonly"):
+    if "mount" not in scene.namespaces:
+        return [ChangeRoot(scene.root)]
+    steps: list[Step] = [_late_mount(scene, index) for index in sorted(_late(scene))]
+    steps.append(MoveRoot(scene.root) if scene.no_pivot else PivotRoot(scene.root))
+    if scene.propagation in _TIED:
+        steps.append(SetPropagation(scene.propagation))
+    delayed = tuple(entry["destination"] for entry in scene.mounts if _is_readonly_later(entry))
+    if delayed:
+        steps.append(masking.FinishReadonly(delayed))
+    if scene.is_readonly:
         steps.append(masking.ReadonlyRoot())
-    if part.get("readonlyPaths"):
-        steps.append(masking.ReadonlyPaths(tuple(part["readonlyPaths"])))
-    if part.get("maskedPaths"):
-        steps.append(masking.MaskPaths(tuple(part["maskedPaths"])))
+    if scene.linux.get("readonlyPaths"):
+        steps.append(masking.ReadonlyPaths(tuple(scene.linux["readonlyPaths"])))
+    if scene.linux.get("maskedPaths"):
+        steps.append(masking.MaskPaths(tuple(scene.linux["maskedPaths"]), scene.label))
     return steps
+
+
+def _shared_steps(scene: Scene) -> list[Step]:
+    """Return what is done in the runtime's own mount namespace: nothing that would stay there."""
+    for name, is_asked in (("mounts", bool(scene.mounts)), ("root.readonly", scene.is_readonly)):
+        if is_asked:
+            raise ConfigInvalid(f"{name}: unable to mount anything without a private MNT namespace")
+    return []
+
+
+def _is_mapped(entry: Mapping[str, Any]) -> bool:
+    options = entry.get("options") or ()
+    return bool(entry.get("uidMappings") or entry.get("gidMappings") or "idmap" in options or "ridmap" in options)
+
+
+def _is_bind(entry: Mapping[str, Any]) -> bool:
+    options = entry.get("options") or ()
+    return "bind" in options or "rbind" in options
+
+
+def _is_readonly_later(entry: Mapping[str, Any]) -> bool:
+    """Whether it has to be writable for as long as something is mounted on it, or made in it."""
+    if _is_bind(entry) or not mount_options.parse(entry.get("options") or ()).flags & linux.MS_RDONLY:
+        return False
+    return entry.get("type") == "tmpfs" or _place(entry) == "/dev"
+
+
+def _place(entry: Mapping[str, Any]) -> str:
+    return posixpath.normpath("/" + str(entry["destination"]).lstrip("/"))
+
+
+def _late(scene: Scene) -> frozenset[int]:
+    """Return which mounts wait for the cgroup: its own, and what is mounted into them afterwards."""
+    found, tops = set(), []
+    for index, entry in enumerate(scene.mounts):
+        place = _place(entry)
+        if entry.get("type") in _CGROUP_TYPES and not _is_bind(entry):
+            tops.append(f"{place}/")
+        elif not any(place.startswith(top) for top in tops):
+            continue
+        found.add(index)
+    return frozenset(found)
+
+
+def _late_mount(scene: Scene, index: int) -> Step:
+    entry = scene.mounts[index]
+    if entry.get("type") != "cgroup" or _is_bind(entry):
+        return _mount(scene, index, {})
+    return MountCgroups(
+        scene.root,
+        scene.cgroup_mode,
+        entry["destination"],
+        tuple(entry.get("options") or ()),
+        in_namespace="cgroup" in scene.namespaces,
+        group_paths=scene.group_paths,
+    )
+
+
+def _mount(scene: Scene, index: int, fds: Mapping[int, int]) -> Step:
+    entry = scene.mounts[index]
+    options, source = tuple(entry.get("options") or ()), entry.get("source") or ""
+    if _is_bind(entry):
+        source = os.path.join(scene.bundle, source)
+    if entry.get("type") == "devpts" and scene.has_userns:
+        options = tuple(option for option in options if not _is_foreign_group(scene, option))
+    return MountInRoot(
+        scene.root,
+        entry["destination"],
+        entry.get("type") or "",
+        source,
+        options,
+        mount_fd=fds.get(index, -1),
+        label=scene.label,
+        in_userns=scene.has_userns,
+    )
+
+
+def _is_foreign_group(scene: Scene, option: str) -> bool:
+    """Whether an option names a group that the container's user namespace does not have (as others drop it too)."""
+    name, _, number = option.partition("=")
+    maps = scene.linux.get("gidMappings") or ()
+    if name != "gid" or not number.isdigit() or not maps:
+        return False
+    return not any(m["containerID"] <= int(number) < m["containerID"] + m["size"] for m in maps)
+
+
+def _device_steps(scene: Scene) -> list[Step]:
+    if any(_is_bind(entry) and _place(entry) == "/dev" for entry in scene.mounts):
+        return []  # it is somebody else's, and complete
+    asked = [_node(entry) for entry in scene.linux.get("devices") or ()]
+    places = {posixpath.normpath(node.path) for node in asked}
+    nodes = [node for node in devnodes.DEFAULT_NODES if node.path not in places]
+    nodes += [node for node in asked if posixpath.normpath(node.path) != "/dev/ptmx"]
+    core = (devnodes.CORE_LINK,) if os.path.exists("/proc/kcore") else ()
+    return [
+        MakeDevices(scene.root, tuple(nodes), bind=scene.has_userns),
+        MakeLinks(scene.root, (*devnodes.DEFAULT_LINKS, *core), replacing=(devnodes.PTMX_LINK,)),
+    ]
+
+
+def _node(entry: Mapping[str, Any]) -> DeviceNode:
+    mode = entry.get("fileMode")
+    return DeviceNode(
+        entry["path"],
+        entry["type"],
+        entry.get("major") or 0,
+        entry.get("minor") or 0,
+        0o666 if mode is None else mode & 0o7777,
+        entry.get("uid") or 0,
+        entry.get("gid") or 0,
+    )
