@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ FLAGS = {
     "time": linux.CLONE_NEWTIME,
 }
 """Namespace types by their names in the OCI runtime specification."""
+
+FILES = {"mount": "mnt", "network": "net"}
+"""Names below /proc/PID/ns that differ from those of the specification."""
 
 _UNSHARE_OPTION = dict(zip(FLAGS, "mpniuCUT", strict=True))
 
@@ -41,7 +45,30 @@ class Unshare(KernelStep):
         flags = 0
         for name in self.types:
             flags |= FLAGS[name]
-        linux.unshare(flags)
+        try:
+            linux.unshare(flags)
+        except OSError as error:
+            raise OSError(error.errno, _why_not(self.types, error)) from error
+
+
+def _why_not(types: tuple[str, ...], error: OSError) -> str:
+    """Say what stands behind the few numbers with which the kernel refuses namespaces."""
+    said = error.strerror or str(error)
+    if error.errno == errno.ENOSPC:
+        names = " or ".join(f"user.max_{FILES.get(name, name)}_namespaces" for name in types)
+        return f"{said}: this user has as many namespaces as the kernel allows ({names})"
+    if error.errno in (errno.EPERM, errno.EACCES) and "user" in types:
+        for knob in ("kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns"):
+            try:
+                with open(f"/proc/sys/{knob}") as file:
+                    is_open = file.read().strip() == ("1" if knob.endswith("clone") else "0")
+            except OSError:
+                continue
+            if not is_open:
+                return f"{said}: the host forbids user namespaces to plain users ({knob.replace('/', '.')})"
+    if error.errno == errno.EINVAL:
+        return f"{said}: the kernel lacks namespaces of these types: {', '.join(types)}"
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +138,22 @@ class WriteSysctls(KernelStep):
 
     def run(self) -> None:
         for name, value in self.values:
-            fd = rooted.open_in_proc("sys/" + name.replace(".", "/"), os.O_WRONLY)
+            fd = rooted.open_in_proc(sysctl_path(name), os.O_WRONLY)
             try:
                 os.write(fd, value.encode())
+            except OSError as error:
+                said = os.strerror(error.errno or 0)
+                raise OSError(error.errno, f"cannot set {name} to {value[:80]!r}: {said}") from error
             finally:
                 os.close(fd)
+
+
+def sysctl_path(name: str) -> str:
+    """Return a kernel parameter's place below /proc; sysctl(8) reads "net.ipv4.conf.eth0/1.mtu" as of eth0.1."""
+    dot, slash = name.find("."), name.find("/")
+    if slash < 0 or 0 <= dot < slash:
+        name = name.translate(str.maketrans("./", "/."))
+    return f"sys/{name}"
 
 
 def join_all(pidfd: int, types: tuple[str, ...]) -> None:
