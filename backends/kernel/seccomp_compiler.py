@@ -140,10 +140,14 @@ def _section(program: Program, machine: _Machine, rules: Mapping[str, _Rules], d
     if machine.table == "i386":
         _demultiplex(outcomes, rules, table, default)
     start = program.go(_search(program, machine, sorted(outcomes.items()), default))
-    newest = max((table[name] for name in named), default=None)
+    newest = max((table[name] for name in named if not _is_private(machine, table[name])), default=None)
     if newest is not None and default not in (ALLOW, LOG) and default & 0x7FFF0000 != TRACE:
         program.if_greater(newest, program.answer(_ENOSYS), start)
     return program.load(0)
+
+
+def _is_private(machine: _Machine, number: int) -> bool:
+    return machine.table == "arm" and number >= syscall_table.ARM_PRIVATE
 
 
 def _collect(profile: Mapping[str, Any], default: int) -> dict[str, _Rules]:

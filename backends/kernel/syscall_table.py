@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import cache
 
 X32_BIT = 0x40000000
+ARM_PRIVATE = 0x0F0000
+"""From here on ARM has calls of its own, far above all others."""
 
 _X86_64 = """
 read write open close stat fstat lstat poll lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn
@@ -166,6 +168,7 @@ openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr quotac
 landlock_add_rule landlock_restrict_self 448 process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2
 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr
 lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns
+983041 breakpoint cacheflush usr26 usr32 set_tls get_tls
 """
 
 _X32_ONLY = """

@@ -12,7 +12,17 @@ from backends.errors import UsageError
 from backends.kernel.devices import DeviceRule
 from backends.model import Limits
 from backends.native.images.image import ImageConfig
-from backends.native.options import devices, mounts, names, namespaces, ports, privileges, rlimits, seccomp_file
+from backends.native.options import (
+    devices,
+    first_process,
+    mounts,
+    names,
+    namespaces,
+    ports,
+    privileges,
+    rlimits,
+    seccomp_file,
+)
 from backends.native.record import limits_from_json, limits_to_json
 from backends.native.seccomp_profile import default_profile
 
@@ -50,6 +60,7 @@ def check(asked: ContainerSpec) -> None:
     namespaces.check(asked)
     names.check(asked)
     ports.parse_ports(asked.publish)
+    first_process.check(asked)
     if asked.auto_remove and asked.restart.name != "no":
         raise UsageError("--rm and --restart do not go together: what is removed cannot start again")
     if asked.oom_score_adj is not None and not -1000 <= asked.oom_score_adj <= 1000:
@@ -113,7 +124,7 @@ def _arguments(asked: ContainerSpec, image: ImageConfig) -> list[str]:
     if not args:
         raise UsageError(f"image {asked.image} names no program to run", hint="give one after the image")
     check_program(args, asked.env, asked.cwd)
-    return args
+    return [*first_process.arguments(), *args] if asked.init else args
 
 
 def _process(
@@ -145,7 +156,7 @@ def _filter(security: privileges.Security, capabilities: Sequence[str]) -> dict[
     if security.seccomp == "unconfined":
         return None
     if security.seccomp == "builtin":
-        return default_profile()
+        return default_profile(capabilities)
     return seccomp_file.read(security.seccomp, capabilities)
 
 
