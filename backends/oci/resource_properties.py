@@ -67,7 +67,7 @@ resources = record(
         "devices": array(_device_rule),
         "memory": record(
             dict.fromkeys(("limit", "reservation", "swap", "kernel", "kernelTCP"), int64)
-            | {"swappiness": integer(0, 100)}
+            | {"swappiness": uint64}  # docker writes -1 as its unsigned twin; resources.steps refuses what is above 100
             | dict.fromkeys(("disableOOMKiller", "useHierarchy", "checkBeforeUpdate"), boolean)
         ),
         "cpu": record(

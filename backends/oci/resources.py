@@ -53,10 +53,39 @@ def of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     In a config.json older than runtime-spec 1.2 a task limit of 0 means none: docker 20.10 writes that always.
     """
-    found: dict[str, Any] = dict(config.get("linux", {}).get("resources") or {})
+    given = (config.get("linux") or {}).get("resources") or {}
+    found = spelled(given)
+    if found != given:
+        from backends.oci.config import check_resources
+
+        check_resources(found)
     pids = found.get("pids") or {}
     if pids.get("limit") == 0 and _version(config.get("ociVersion", "")) < (1, 2):
         found["pids"] = {}
+    return found
+
+
+_NAMES = (
+    "memory limit reservation swap kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate "
+    "cpu shares quota burst period realtimeRuntime realtimePeriod cpus mems idle pids blockIO weight leafWeight "
+    "weightDevice throttleReadBpsDevice throttleWriteBpsDevice throttleReadIOPSDevice throttleWriteIOPSDevice "
+    "hugepageLimits pageSize network classID priorities rdma unified devices major minor rate"
+)
+_SPELLING = {name.lower(): name for name in _NAMES.split()}
+_KEYED_BY_USER = ("rdma", "unified", "devices")
+
+
+def spelled(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """Return resources with their names as the specification spells them: Go's programs take any case."""
+    found = {}
+    for name, value in resources.items():
+        known = _SPELLING.get(name.lower(), name)
+        if known not in _KEYED_BY_USER:
+            if isinstance(value, dict):
+                value = spelled(value)
+            elif isinstance(value, list):
+                value = [spelled(item) if isinstance(item, dict) else item for item in value]
+        found[known] = value
     return found
 
 

@@ -27,10 +27,12 @@ def group_of(container: Container) -> Cgroup:
 def update(container: Container, wanted: Mapping[str, Any], warn: Callable[[str], None] = lambda _: None) -> None:
     """Put resources in force, those not named stay; the container's record knows them from then on.
 
+    The list of devices stays as it is, as with runc: others may have allowed some since.
     Raises NotRunning, ConfigInvalid, Unsupported, KernelRefused; what was written before a failure is taken back.
     """
     if container.status() == "stopped":
         raise NotRunning("container not running")
+    wanted = {name: part for name, part in resources.spelled(wanted).items() if name != "devices"}
     config.check_resources(wanted)
     for warning in resources.warnings(wanted):
         warn(warning)
