@@ -24,12 +24,15 @@ from backends.native import limiting, names, plan, spec
 from backends.native.core import LIVE, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
+from backends.native.options import first_process, namespaces
 from backends.native.options import names as container_names
-from backends.native.options import namespaces
 from backends.native.record import ContainerRecord
 from backends.trace import Recorder, Step
 
 _END_TIMEOUT_S = 10.0
+
+_Files = dict[str, str | bytes]
+"""Generated files of a container, by name; bytes are a program."""
 
 
 class Making(Living):
@@ -76,10 +79,10 @@ class Making(Living):
             self._store.release_name(record.name)
             raise
 
-    def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[dict[str, str], dict[str, Any]]:
+    def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[_Files, dict[str, Any]]:
         hostname = namespaces.hostname(record.id, asked)
         address, gateway = (record.address, record.gateway) if record.network == "bridge" else (None, None)
-        files = {
+        files: _Files = {
             "hostname": hostname + "\n",
             "hosts": container_names.hosts_file(asked, hostname, address, gateway),
             "resolv.conf": container_names.resolv_conf(asked),
@@ -87,6 +90,9 @@ class Making(Living):
         folder = self._store.folder(record.id) / "etc"
         bound = {f"/etc/{name}": str(folder / name) for name in files}
         group = f"{self._parent}/{record.id}"
+        if asked.init:
+            files["init"] = first_process.content()
+            bound[first_process.PLACE] = str(folder / "init")
         return files, spec.build(record.id, asked, self._images.get(asked.image), group, bound)
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:

@@ -84,15 +84,15 @@ class ContainerStore:
         with suppress(FileNotFoundError):
             os.unlink(self._names / name)
 
-    def create(self, record: ContainerRecord, config: Mapping[str, Any], files: Mapping[str, str]) -> None:
-        """Write a new container; it appears whole or not at all."""
+    def create(self, record: ContainerRecord, config: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
+        """Write a new container; it appears whole or not at all. Files of bytes are programs."""
         draft = self._containers / f".{record.id}"
         draft.mkdir(mode=0o700)
         try:
             for name in ("rootfs", "upper", "work", "etc", "snapshots"):
                 (draft / name).mkdir(mode=0o755)
             for name, text in files.items():
-                (draft / "etc" / name).write_text(text)
+                _write_generated(draft / "etc" / name, text)
             (draft / CONFIG).write_text(json.dumps(config, indent=1))
             (draft / RECORD).write_text(record.to_json())
             (draft / STATUS).write_text(Status().to_json())
@@ -290,6 +290,14 @@ def _overwrite(path: Path, text: str) -> None:
     """Write a file in the blocks that it has: one write, padded with spaces over what was there. Raises OSError."""
     with open(path, "r+b", buffering=0) as file:
         file.write(text.encode().ljust(os.fstat(file.fileno()).st_size))
+
+
+def _write_generated(path: Path, content: str | bytes) -> None:
+    if isinstance(content, str):
+        path.write_text(content)
+        return
+    path.write_bytes(content)
+    path.chmod(0o755)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -16,13 +16,13 @@ _PLAIN = ["nosuid", "noexec", "nodev"]
 
 
 def mounts(asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, str]) -> list[Mount]:
-    """Return the mounts in their order. files maps paths in the container to what is bound there.
+    """Return the mounts in their order. files maps paths in the container to what is bound there, programs read-only.
 
     What the user mounts comes in the place of ours at the same path. Raises UsageError.
     """
     own = user_mounts(asked)
     taken = {mount["destination"] for mount in own}
-    ours = [*_system(asked), *of_image, *(bind(path, source) for path, source in files.items())]
+    ours = [*_system(asked), *of_image, *(_file(path, source) for path, source in files.items())]
     kept = [mount for mount in ours if not _is_replaced(mount["destination"], taken)]
     return kept + own
 
@@ -45,6 +45,11 @@ def root_propagation(mounts: Sequence[Mount]) -> str | None:
     if given & {"shared", "rshared"}:
         return "shared"
     return "rslave" if given & {"slave", "rslave"} else None
+
+
+def _file(path: str, source: str) -> Mount:
+    access = "rw" if path.startswith("/etc/") else "ro"
+    return bind(path, source, ["bind", "rprivate", access])
 
 
 def _is_replaced(place: str, taken: set[str]) -> bool:
