@@ -18,11 +18,12 @@ GROUP = "innkeeper.backends"
 
 _BUILT_IN = {
     "native": "backends.native.backend:make",
+    "oci": "backends.ociguests.backend:make",
     "libvirt": "backends.libvirt.backend:make",
     "simulated": "backends.simulated.backend:make",
 }
 
-DEFAULT_NAMES = ("native", "libvirt")
+DEFAULT_NAMES = ("native", "oci", "libvirt")
 """Opened unless the user says otherwise; entry points of other packages are added to them."""
 
 

@@ -112,6 +112,7 @@ class Creation:
             no_pivot=self.no_pivot,
             no_new_keyring=self.no_new_keyring,
             state=oci_state,
+            own_fds=() if container.lock_fd is None else (container.lock_fd,),
         )
 
     def _group(self) -> Cgroup | None:

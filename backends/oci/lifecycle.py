@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from backends.errors import InnkeeperError
 from backends.oci import roots, signalling
-from backends.oci.errors import NotRunning, NoSuchContainer, OciError
+from backends.oci.errors import NoSuchContainer, NotRunning, OciError
 from backends.oci.signalling import SIGKILL
 from backends.oci.state import Container, is_frozen, load, remove_folder, start_ticks
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from backends.kernel.cgroup_tasks import CgroupTasks
 
 _END_TIMEOUT_S = 10.0
+DEFAULT_PARENT = "innkeeper-oci"
+"""The group above those whose config.json names none."""
 
 
 # ── signals ─────────────────────────────────────────────────────────────────────────────────────────
@@ -163,16 +166,23 @@ def _remove_cgroup(container: Container, *, kill_all: bool) -> None:
     cgroup = container.state.get("cgroup") or {}
     if not cgroup.get("folders") or not cgroup.get("is_own", True):
         return
-    if all(_rmdir(folder) for folder in cgroup["folders"].values()):
-        return
+    if not all(_rmdir(folder) for folder in cgroup["folders"].values()):
+        _remove_groups(container, cgroup["folders"], kill_all=kill_all)
+    for folder in cgroup["folders"].values():
+        above = os.path.dirname(folder)
+        if os.path.basename(above) == DEFAULT_PARENT:
+            _rmdir(above)  # if this was its last
+
+
+def _remove_groups(container: Container, folders: dict[str, str], *, kill_all: bool) -> None:
     from backends.kernel.cgroup_steps import remove_directory
 
     if kill_all:
         tasks(container).kill(_END_TIMEOUT_S)
     try:
-        for folder in cgroup["folders"].values():
+        for folder in folders.values():
             remove_directory(folder, timeout_s=_END_TIMEOUT_S)
-    except Exception as error:
+    except InnkeeperError as error:
         raise OciError(f"unable to remove container's cgroup: {error}") from error
 
 

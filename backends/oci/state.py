@@ -148,9 +148,19 @@ class Container:
 
     def unlock(self) -> None:
         """Let others have it."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._lock is None:
+            return
+        import fcntl
+
+        # Not by close alone: a process that was forked meanwhile shares the lock.
+        fcntl.flock(self._lock, fcntl.LOCK_UN)
+        os.close(self._lock)
+        self._lock = None
+
+    @property
+    def lock_fd(self) -> int | None:
+        """The descriptor that holds the lock, for those who fork."""
+        return self._lock
 
     def _try_lock(self, *, keep: bool) -> bool:
         import fcntl

@@ -33,7 +33,7 @@ class Command:
 
     @property
     def cgroup_manager(self) -> str:
-        """"cgroupfs", "systemd" or "disabled"."""
+        """ "cgroupfs", "systemd" or "disabled"."""
         if self.global_options.get("systemd-cgroup"):
             return "systemd"
         return str(self.global_options.get("cgroup-manager") or "cgroupfs")

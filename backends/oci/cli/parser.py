@@ -36,7 +36,9 @@ def parse(
     return found, arguments
 
 
-def _option(word: str, rest: list[str], options: dict[str, str], aliases: dict[str, str], found: dict[str, Any]) -> None:
+def _option(
+    word: str, rest: list[str], options: dict[str, str], aliases: dict[str, str], found: dict[str, Any]
+) -> None:
     name, equals, value = word.lstrip("-").partition("=")
     name = aliases.get(name, name)
     kind = options.get(name)

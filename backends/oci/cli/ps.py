@@ -22,7 +22,9 @@ def run(command: Command) -> int:
 def _table(pids: list[int], arguments: list[str]) -> str:
     import subprocess
 
-    done = subprocess.run(["ps", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    done = subprocess.run(
+        ["ps", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
     if done.returncode:
         raise OciError(f"exit status {done.returncode}: {done.stdout}")
     head, *lines = done.stdout.split("\n")
