@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from backends.errors import StartFailed
 from backends.kernel import cgroup
 from backends.kernel.cgroup import Cgroup
 from backends.oci import cgroups, config, lifecycle, listeners, roots, state
@@ -69,6 +70,7 @@ class Creation:
 
     def run(self, recorder: Recorder) -> tuple[Container, Created]:
         """Make the container; it is locked. Raises OciError, StartFailed … and leaves nothing then."""
+        state.check_free(self.root, self.id)
         sockets = listeners.take(self.bundle.config["process"])
         group = self._group()
         container = state.make(self.root, self.id, self._record(group), _text(self.bundle.config))
@@ -77,6 +79,10 @@ class Creation:
             self._make_fifo(container.fifo)
             created = create(self._request(container, group, sockets), recorder)
             container.save(phase="created", pid=created.pid, start_ticks=start_ticks(created.pid))
+        except StartFailed as error:
+            self._undo(container)
+            text = f"unable to start container process: {error.message}"
+            raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error
         except BaseException:
             self._undo(container)
             raise

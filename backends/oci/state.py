@@ -208,12 +208,16 @@ def containers(root: str) -> list[Container]:
     return found
 
 
+def check_free(root: str, container_id: str) -> None:
+    """Raise OciError for what is no id, ContainerExists for one that is taken."""
+    if os.path.lexists(f"{root}/{check_id(container_id)}"):
+        raise ContainerExists("container with given ID already exists")
+
+
 def make(root: str, container_id: str, state: dict[str, Any], config: str) -> Container:
     """Make a container's folder, whole at once, and hold its lock. Raises ContainerExists."""
-    check_id(container_id)
+    check_free(root, container_id)
     os.makedirs(root, 0o700, exist_ok=True)
-    if os.path.lexists(f"{root}/{container_id}"):
-        raise ContainerExists("container with given ID already exists")
     sweep(root)
     container = Container(root, container_id, {"phase": "creating", "pid": 0, **state})
     draft = f"{root}/{DRAFT}{container_id[:200]}.{os.getpid()}"
@@ -227,9 +231,8 @@ def make(root: str, container_id: str, state: dict[str, Any], config: str) -> Co
     except OSError as error:
         container.unlock()
         remove_folder(draft)
-        if os.path.lexists(f"{root}/{container_id}"):
-            raise ContainerExists("container with given ID already exists") from error
-        raise
+        check_free(root, container_id)  # someone was faster
+        raise error
     container.folder = f"{root}/{container_id}"
     return container
 

@@ -6,11 +6,11 @@ from backends.oci.cli.verbs import BOOL, LIST, NUMBER, VERBS
 
 SPEC_VERSION = "1.2.1"
 
-_NEWEST = """NAME:
-   inn oci - Open Container Initiative runtime
+_OVERVIEW = """NAME:
+   {name} - Open Container Initiative runtime
 
 USAGE:
-   inn oci [global options] command [command options] [arguments...]
+   {name} [global options] command [command options] [arguments...]
 
    Runs containers from OCI bundles (a folder with a config.json and a root file system). It takes the command
    line of runc and crun, so docker, containerd, podman and others can call it: `inn-oci` is `inn oci` as one word.
@@ -34,7 +34,14 @@ GLOBAL OPTIONS:
 
 def version() -> str:
     """Return the lines of --version; callers read the first and "spec:"."""
-    return f"inn-oci version {own_version()}\nspec: {SPEC_VERSION}\n"
+    return f"{called()} version {own_version()}\ncommit: none\nspec: {SPEC_VERSION}\n"
+
+
+def called() -> str:
+    """Return the name that this was called by: "runc" where somebody made such a link to inn-oci."""
+    import os
+
+    return os.environ.get("INNKEEPER_CALLED") or "inn-oci"
 
 
 def own_version() -> str:
@@ -54,12 +61,12 @@ def own_version() -> str:
 def overview() -> str:
     """Return what `inn oci --help` says."""
     lines = [f"   {name:<11}{verb.usage}\n" for name, verb in VERBS.items()]
-    return _NEWEST + "".join(lines) + _GLOBAL
+    return _OVERVIEW.format(name=called()) + "".join(lines) + _GLOBAL
 
 
 def help_of(verb: str) -> str:
     """Return what `inn oci VERB --help` says."""
-    known = VERBS[verb]
+    known, name = VERBS[verb], called()
     letters = {name: letter for letter, name in known.aliases.items()}
     words = {BOOL: "", LIST: " value [may be repeated]", NUMBER: " number"}
     options = [
@@ -67,6 +74,6 @@ def help_of(verb: str) -> str:
         for name, kind in known.options.items()
     ]
     return (
-        f"NAME:\n   inn oci {verb} - {known.usage}\n\nUSAGE:\n   inn oci {verb} [command options] {known.arguments}\n\n"
+        f"NAME:\n   {name} {verb} - {known.usage}\n\nUSAGE:\n   {name} {verb} [command options] {known.arguments}\n\n"
         f"OPTIONS:\n{''.join(options)}"
     )

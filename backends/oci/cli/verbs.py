@@ -131,7 +131,10 @@ VERBS = {
     "checkpoint": Verb("checkpoint", "write a running container's processes to disk", options=_CHECKPOINT),
     "create": Verb("create", "create a container", options=_START, aliases="b=bundle f=config"),
     "delete": Verb(
-        "delete", "delete any resources held by the container", options={"force": BOOL, "regex": BOOL}, aliases="f=force r=regex"
+        "delete",
+        "delete any resources held by the container",
+        options={"force": BOOL, "regex": BOOL},
+        aliases="f=force r=regex",
     ),
     "events": Verb("events", "display container events such as OOM notifications, and its statistics",
                    options={"interval": TEXT, "stats": BOOL}),
