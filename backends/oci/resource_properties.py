@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.kernel.scheduling import numbers_of
 from backends.oci.schema import (
     Refused,
     array,
@@ -19,7 +20,16 @@ from backends.oci.schema import (
     word,
 )
 
-cpu_list = matching(r"\s*|\s*\d{1,5}(-\d{1,5})?(\s*,\s*\d{1,5}(-\d{1,5})?)*\s*", "a list such as 0-3,7")
+
+def cpu_list(value: object) -> None:
+    """Take lists of CPUs or memory nodes such as "0-3,7"."""
+    string(value)
+    try:
+        numbers_of(str(value))
+    except ValueError as error:
+        raise Refused(str(error)) from None
+
+
 device_number = integer(-1, 2**32 - 1)
 """-1 stands for every number."""
 
