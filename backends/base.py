@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from backends.container import Archive, CheckpointOptions, ContainerSpec, ExecSpec, RestartPolicy
-from backends.events import Event
+from backends.errors import InnkeeperError
+from backends.events import Event, GuestEvent
 from backends.metrics import Sample
 from backends.model import Guest, GuestKind, GuestProcess, GuestRef, Image, LimitChanges, Limits, LogLine, Snapshot
 from backends.trace import Recorder, Step, StepRecord
@@ -223,6 +224,29 @@ class Logging(Protocol):
 
 
 @runtime_checkable
+class LogClearing(Protocol):
+    """What guests printed can be thrown away."""
+
+    def clear_log(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Forget what it has printed so far, live or not."""
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """What happened to guests is on record, whoever did it and when."""
+
+    def events(
+        self, *, since_s: float | None = None, follow: bool = False, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[GuestEvent]:
+        """Yield what has happened since then (None: nothing old), and with follow what happens, until stop() is true.
+
+        stop() is asked every 0.2 s.
+        """
+        ...
+
+
+@runtime_checkable
 class Processes(Protocol):
     """One can see a guest's processes from the host."""
 
@@ -323,6 +347,23 @@ class Restarting(Protocol):
 
     def set_restart_policy(self, ref: GuestRef, policy: RestartPolicy, recorder: Recorder) -> None:
         """Change when it is started again, at once."""
+        ...
+
+
+@runtime_checkable
+class Booting(Protocol):
+    """Guests are started with the host, and ended with it."""
+
+    def boot_plan(self) -> Sequence[Guest]:
+        """Return what boot would start, in order."""
+        ...
+
+    def boot(self, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
+        """Start what its restart policy wants after a start of the host; each with what stood in the way."""
+        ...
+
+    def halt(self, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
+        """Stop all that live so that boot starts them again; each with what stood in the way."""
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backends.errors import InnkeeperError
 from backends.metrics import Rates, Sample
@@ -73,6 +73,25 @@ class GuestsDirty(Event):
     """From a backend to the core: read your list of guests again now, do not wait for the next pass."""
 
     backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuestEvent:
+    """Something that happened to a guest, as it is on record: a line of `inn events`."""
+
+    time_s: float
+    """Seconds since the epoch."""
+
+    ref: GuestRef
+    name: str
+    """As it was called then."""
+
+    action: str
+    """"create", "start", "die", "oom", "stop", "kill", "restart", "pause", "unpause", "health_status", "update",
+    "rename", "remove" …"""
+
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """More of it: exit_code, signal, health …"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,12 @@ from backends.model import (
     Guest,
     GuestKind,
     GuestRef,
+    GuestState,
 )
 from backends.native import check, demo
 from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
+from backends.native.lasting import Lasting
 from backends.native.looking import Looking
 from backends.native.making import Making
 from backends.native.sampling import Sampling
@@ -37,10 +39,11 @@ def make(config: BackendConfig) -> NativeBackend:
 
 
 _LET_GO_S = 5.0
+_WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Saving, Making, Looking):
+class NativeBackend(Saving, Making, Lasting, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME
@@ -48,6 +51,7 @@ class NativeBackend(Saving, Making, Looking):
     kinds = frozenset({GuestKind.CONTAINER})
     is_simulated = False
     max_parallel = 4
+    _woken_s = float("-inf")
 
     def open(self, listener: Listener | None = None) -> None:
         """Make the state folders. Raises BackendUnavailable without root or without cgroups."""
@@ -77,7 +81,17 @@ class NativeBackend(Saving, Making, Looking):
         """Return all containers."""
         if self._host_found is None:
             raise BackendUnavailable("the native backend is not open")
-        return [self._with_oom_kills(guest) if guest.state in LIVE else guest for guest in self._roster.guests()]
+        guests = self._roster.guests()
+        if any(guest.state == GuestState.LOST and guest.restart_policy for guest in guests):
+            self._have_revived()
+        return [self._with_oom_kills(guest) if guest.state in LIVE else guest for guest in guests]
+
+    def _have_revived(self) -> None:
+        """Neither spawner nor supervisor of a container lives that is to be started again: a new spawner sees to it."""
+        now_s = time.monotonic()
+        if now_s - self._woken_s > _WAKE_AGAIN_S:
+            self._woken_s = now_s
+            self._spawner.wake()
 
     def _with_oom_kills(self, guest: Guest) -> Guest:
         """What is on record of a live container is its last run; this one's kills are in its cgroup."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,17 @@ class SpawnerClient:
             else:
                 return answer
 
+    def wake(self) -> None:
+        """Have the spawner look for containers that are to be started again; it comes up for it. Never raises."""
+        try:
+            with protocol.connect(self._store.run_dir / "spawner", 1.0) as sock:
+                protocol.send(sock, {"op": "look"})
+        except (FileNotFoundError, ConnectionRefusedError):
+            with suppress(OSError, subprocess.SubprocessError):
+                os.close(self._launch())
+        except (OSError, protocol.Closed):
+            return  # it is busy, or on its way out
+
     def shutdown(self) -> None:
         """End the spawner if it is up, and wait until it is gone; containers go on."""
         pidfd = -1
@@ -101,19 +113,34 @@ class SpawnerClient:
         try:
             return protocol.connect(path, 5.0)
         except (FileNotFoundError, ConnectionRefusedError):
-            self._launch()
-        deadline = time.monotonic() + _SPAWNER_START_S
-        while True:
+            pass
+        for _ in range(3):
+            alive = self._launch()
             try:
+                # It closes its end when it listens, and the kernel does when it dies.
+                is_late = not select.select([alive], [], [], _SPAWNER_START_S)[0]
+            finally:
+                os.close(alive)
+            with suppress(FileNotFoundError, ConnectionRefusedError):
                 return protocol.connect(path, 5.0)
-            except (FileNotFoundError, ConnectionRefusedError):
-                if time.monotonic() > deadline:
-                    log = self._store.run_dir / "spawner.log"
-                    raise StartFailed("the spawner does not come up", hint=f"see {log}") from None
-                time.sleep(0.005)
+            if is_late:
+                break
+        what = f"does not come up within {_SPAWNER_START_S:.0f} s" if is_late else "dies when it starts"
+        raise StartFailed(f"the spawner {what}", hint=f"see {self._store.run_dir / 'spawner.log'}")
 
-    def _launch(self) -> None:
-        """Start a spawner that belongs to nobody's terminal or session."""
+    def _launch(self) -> int:
+        """Start a spawner that is nobody's child; the pipe that is returned ends when it is up or dead."""
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._start_process(writing)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        return reading
+
+    def _start_process(self, writing: int) -> None:
         arguments = [str(self._store.state_dir), str(self._store.run_dir), self._parent, code_version()]
         code = (
             f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
@@ -124,7 +151,8 @@ class SpawnerClient:
             subprocess.run(
                 ["/bin/sh", "-c", 'exec setsid "$@" &', "sh", sys.executable, "-c", code, *arguments],
                 cwd="/",
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                env={"PATH": os.defpath, "LANG": "C.UTF-8", protocol.READY: str(writing)},
+                pass_fds=(writing,),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -19,6 +19,7 @@ from backends.model import (
 from backends.native import tracing
 from backends.native.client import SpawnerClient, SupervisorClient
 from backends.native.images.store import ImageStore
+from backends.native.journal import Journal
 from backends.native.network import Addresses, bridge_name
 from backends.native.roster import Roster
 from backends.native.sampling import Sampling
@@ -28,6 +29,9 @@ from backends.registry import BackendConfig
 from backends.trace import Recorder, StepRecord
 
 LIVE = (GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING)
+KEPT = (*LIVE, GuestState.RESTARTING)
+"""States in which it has a supervisor."""
+
 NAME = "native"
 
 
@@ -45,6 +49,7 @@ class NativeCore:
         self._spawner = SpawnerClient(self._store, self._parent)
         self._host_found: CgroupHost | None = None
         self._roster = Roster(self._store)
+        self._journal = Journal(config.state_dir)
         self._sampling: Sampling | None = None
 
     @property
@@ -62,12 +67,13 @@ class NativeCore:
     def _supervisor(self, ref: GuestRef) -> SupervisorClient:
         return SupervisorClient(self._store, ref.id, self._store.record(ref.id).name)
 
-    def _clean_if_lost(self, ref: GuestRef) -> bool:
-        return self._guest(ref).state == GuestState.LOST and clean_up_after(self._store, self._host, ref.id)
+    def _clean_if_lost(self, ref: GuestRef, by: str = "") -> bool:
+        """Clean up if its supervisor has died; `by` says who ends it with that, so that it stays ended."""
+        return self._guest(ref).state == GuestState.LOST and clean_up_after(self._store, self._host, ref.id, by)
 
-    def _require_live(self, ref: GuestRef, what: str) -> Guest:
+    def _require_live(self, ref: GuestRef, what: str, states: tuple[GuestState, ...] = LIVE) -> Guest:
         guest = self._guest(ref)
-        if guest.state not in LIVE:
+        if guest.state not in states:
             text = f"cannot {what} {guest.name}: it is {guest.state.value}"
             raise WrongState(text, hint=f"start it: inn start {guest.name}")
         return guest

@@ -17,7 +17,8 @@ from backends.model import (
 )
 from backends.native import spec
 from backends.native.client import NativeAttachSession, NativeExecSession
-from backends.native.core import LIVE, NativeCore
+from backends.native.core import KEPT, NativeCore
+from backends.native.restart import USER
 from backends.native.snapshots import Snapshots
 from backends.native.tracing import recorded
 from backends.trace import Recorder
@@ -30,9 +31,11 @@ class Living(NativeCore):
 
     def start(self, ref: GuestRef, recorder: Recorder) -> None:
         """Start a created or stopped container."""
+        if self._guest(ref).state == GuestState.RESTARTING and self._start_now(ref):
+            return
         with self._store.locked(ref.id):
             guest = self._guest(ref)
-            if guest.state in LIVE:
+            if guest.state in KEPT:
                 raise WrongState(f"{guest.name} is {guest.state.value} already")
             self._clean_if_lost(ref)
             Snapshots(self._store.folder(ref.id), guest.name).recover()
@@ -43,14 +46,31 @@ class Living(NativeCore):
                 text = f"cannot start {guest.name}: {error.message}"
                 raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error
 
+    def _start_now(self, ref: GuestRef) -> bool:
+        """Ask the supervisor of one that waits for its next start not to wait; False if it waits no more."""
+        guest = self._guest(ref)
+        try:
+            self._supervisor(ref).ask({"op": "start"})
+        except StartFailed as error:
+            text = f"cannot start {guest.name}: {error.message}"
+            raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error
+        except WrongState:
+            return False
+        return True
+
     def stop(self, ref: GuestRef, recorder: Recorder, *, timeout_s: float | None = None) -> None:
-        """Send the stop signal, and SIGKILL to all of it after the timeout."""
-        if self._clean_if_lost(ref):
+        """Send the stop signal, and SIGKILL to all of it after the timeout; it then stays stopped."""
+        self._stop(ref, recorder, timeout_s, USER)
+
+    def _stop(self, ref: GuestRef, recorder: Recorder, timeout_s: float | None, by: str) -> None:
+        if self._clean_if_lost(ref, by):
             return
-        self._require_live(ref, "stop")
-        number = getattr(signal, self._store.record(ref.id).stop_signal)
-        wait_s = _STOP_TIMEOUT_S if timeout_s is None else timeout_s
-        request = {"op": "stop", "signal": int(number), "timeout_s": wait_s}
+        self._require_live(ref, "stop", KEPT)
+        record = self._store.record(ref.id)
+        number = getattr(signal, record.stop_signal)
+        wait_s = record.stop_timeout_s if timeout_s is None else timeout_s
+        wait_s = _STOP_TIMEOUT_S if wait_s is None else wait_s
+        request = {"op": "stop", "signal": int(number), "timeout_s": wait_s, "by": by}
         with recorded(recorder, self._trace_path(ref), "signal", f"send {number.name}, SIGKILL after {wait_s:g} s",
                       f"kill -{number.name[3:]} {self._guest(ref).pid}"):  # fmt: skip
             try:
@@ -58,19 +78,19 @@ class Living(NativeCore):
             except WrongState:
                 # It ended by itself as we asked; only one that lives on without a supervisor is an error.
                 self._wait_for_supervisor(ref)
-                if not self._clean_if_lost(ref):
+                if not self._clean_if_lost(ref, by):
                     self._require_ended(ref)
 
     def _require_ended(self, ref: GuestRef) -> None:
         guest = self._guest(ref)
-        if guest.state in LIVE:
+        if guest.state in KEPT:
             raise WrongState(f"cannot stop {guest.name}: its supervisor does not answer")
 
     def kill(self, ref: GuestRef, recorder: Recorder, *, signal: int = 9) -> None:
         """Send a signal to the first process."""
-        if self._clean_if_lost(ref):
+        if self._clean_if_lost(ref, USER):
             return
-        self._require_live(ref, "send a signal to")
+        self._require_live(ref, "send a signal to", KEPT)
         name = _number_name(signal)
         with recorded(recorder, self._trace_path(ref), "signal", f"send {name}",
                       f"kill -{name.removeprefix('SIG')} {self._guest(ref).pid}"):  # fmt: skip
@@ -78,9 +98,10 @@ class Living(NativeCore):
 
     def restart(self, ref: GuestRef, recorder: Recorder, *, timeout_s: float | None = None) -> None:
         """Stop it if it is live, and start it."""
-        if self._guest(ref).state in LIVE:
+        if self._guest(ref).state in KEPT:
             self.stop(ref, recorder, timeout_s=timeout_s)
         self.start(ref, recorder)
+        self._journal.write(ref.id, self._guest(ref).name, "restart")
 
     def pause(self, ref: GuestRef, recorder: Recorder) -> None:
         """Freeze it."""
@@ -99,7 +120,7 @@ class Living(NativeCore):
     def wait(self, ref: GuestRef, *, timeout_s: float | None = None) -> int | None:
         """Block until it has ended."""
         guest = self._guest(ref)
-        if guest.state in LIVE:
+        if guest.state in KEPT:
             with suppress(WrongState):
                 return self._supervisor(ref).wait({"op": "wait"}, timeout_s)
             self._wait_for_supervisor(ref)

@@ -1,4 +1,4 @@
-"""A container's log: one file, each line with time and stream, and its reader.
+"""A container's log: each line with time and stream, a full file put aside; and its reader.
 
 The format is the one of CRI and conmon (`k8s-file`)::
 
@@ -10,8 +10,8 @@ So any bytes but newline stand as the program wrote them, partial lines appear a
 
 from __future__ import annotations
 
+import errno
 import os
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,33 +20,74 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from backends.kernel import linux
+from backends.container import LogLimits
 from backends.model import LogLine
-
-_BLOCK = 65536
+from backends.native import rotation
+from backends.native.rotation import RotatedFile, whole_lines
 
 
 class LogWriter:
-    """Appends what the program writes."""
+    """Appends what the program writes; a full file is put aside, and the oldest goes."""
 
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def __init__(self, path: Path, limits: LogLimits | None = None) -> None:
+        self._path, self._limits = path, limits or LogLimits()
         self._second = -1
         self._prefix = b""
+        self._lost = 0
+        self._why = ""
+        self._open(path)
 
     def write(self, stream: str, data: bytes) -> None:
-        """Log a piece of output. What cannot be written (disk full) is lost; the program goes on."""
+        """Log a piece of output. What cannot be written (disk full) is lost and told later; the program goes on."""
         head = self._now() + b" " + stream.encode()
         pieces = data.split(b"\n")
         lines = [head + b" F " + piece + b"\n" for piece in pieces[:-1]]
         if pieces[-1]:
             lines.append(head + b" P " + pieces[-1] + b"\n")
-        with suppress(OSError):
-            os.write(self._fd, b"".join(lines))
+        if self._lost:
+            text = f"[innkeeper: {self._lost} bytes of output are lost: {self._why}]"
+            lines.insert(0, self._now() + b" stderr F " + text.encode() + b"\n")
+        try:
+            self._append(b"".join(lines))
+            self._lost = 0
+        except OSError as error:
+            self._lost += len(data)
+            self._why = error.strerror or str(error)
+
+    def clear(self) -> None:
+        """Forget all that was written so far."""
+        rotation.forget_older(self._path)
+        os.ftruncate(self._fd, 0)
+        self._size = 0
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+    def _append(self, text: bytes) -> None:
+        most = self._limits.max_bytes
+        if most and self._size and self._size + len(text) > most:
+            self._put_aside()
+        written = os.write(self._fd, text)
+        if written < len(text):
+            os.ftruncate(self._fd, self._size)  # half a line would spoil the next one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += written
+
+    def _put_aside(self) -> None:
+        if self._limits.max_files <= 1:
+            os.ftruncate(self._fd, 0)
+            self._size = 0
+            return
+        before, draft = self._fd, self._path.with_name(f".{self._path.name}")
+        self._open(draft)  # first: without room for a new one the old one goes on
+        rotation.shift(self._path, self._limits.max_files - 1)
+        draft.rename(self._path)
+        os.close(before)
+
+    def _open(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._fd).st_size
 
     def _now(self) -> bytes:
         second, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
@@ -71,8 +112,8 @@ def parse(line: bytes) -> LogLine | None:
 
 def read(path: Path, *, tail: int | None = None) -> Iterator[LogLine]:
     """Yield what is in the log now; with tail only the last so many whole lines."""
-    with path.open("rb", buffering=_BLOCK) as file:
-        yield from _parsed(file, _start_of_tail(file, tail))
+    with RotatedFile(path) as file:
+        yield from _parsed(file.lines(None if tail is None else _start_of_tail, tail or 0))
 
 
 def follow(
@@ -80,61 +121,37 @@ def follow(
 ) -> Iterator[LogLine]:
     """Yield the log as it grows, until the guest has ended and all is read, or stop() says so.
 
-    The file stays open: what was written is read to the end even if the guest is removed meanwhile.
+    The files stay open: what was written is read to the end even if the guest is removed meanwhile.
     """
-    with suppress(FileNotFoundError), path.open("rb", buffering=_BLOCK) as file:
-        watch = linux.inotify_init()
-        try:
-            linux.inotify_add_watch(watch, path, linux.IN_MODIFY | linux.IN_CLOSE_WRITE | linux.IN_DELETE_SELF)
-            yield from _follow(file, watch, has_ended, stop, tail)
-        finally:
-            os.close(watch)
+    with RotatedFile(path) as file:
+        yield from _parsed(file.lines(None if tail is None else _start_of_tail, tail or 0))
+        yield from _parsed(file.follow(has_ended, stop))
 
 
-def _follow(
-    file: BinaryIO, watch: int, has_ended: Callable[[], bool], stop: Callable[[], bool], tail: int | None
-) -> Iterator[LogLine]:
-    offset = _start_of_tail(file, tail)
-    while not stop():
-        # Asked before the last read: what was written until the end is then in the file.
-        ended = has_ended()
-        yield from _parsed(file, offset)
-        offset = file.tell()
-        if ended:
-            return
-        if select.select([watch], [], [], 0.2)[0]:
-            os.read(watch, 4096)
+def clear(path: Path) -> None:
+    """Forget all that was written; for a log that nobody writes."""
+    rotation.forget_older(path)
+    with suppress(FileNotFoundError):
+        os.truncate(path, 0)
 
 
-def _parsed(file: BinaryIO, offset: int) -> Iterator[LogLine]:
-    for line in _lines(file, offset):
+def _parsed(lines: Iterator[bytes]) -> Iterator[LogLine]:
+    for line in lines:
         found = parse(line)
         if found is not None:
             yield found
 
 
-def _lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
-    """Yield the whole lines from an offset on, without newline; the file then stands behind the last one."""
-    file.seek(offset)
-    while line := file.readline():
-        if not line.endswith(b"\n"):
-            file.seek(-len(line), os.SEEK_CUR)
-            return
-        yield line[:-1]
-
-
-def _start_of_tail(file: BinaryIO, tail: int | None) -> int:
-    """Return the offset where the last `tail` lines as the program wrote them begin."""
-    if tail is None:
-        return 0
+def _start_of_tail(file: BinaryIO, tail: int) -> tuple[int, int]:
+    """Return where the last `tail` lines as the program wrote them begin, and how many they are."""
     starts: deque[int] = deque(maxlen=max(0, tail))
     partial: set[bytes] = set()
     offset = 0
-    for line in _lines(file, 0):
+    for line in whole_lines(file, 0):
         parts = line.split(b" ", 3)
         if len(parts) == 4:
             if parts[1] not in partial:
                 starts.append(offset)
             (partial.add if parts[2] == b"P" else partial.discard)(parts[1])
         offset += len(line) + 1
-    return starts[0] if starts else offset
+    return starts[0] if starts else offset, len(starts)

@@ -12,6 +12,7 @@ from typing import Any
 from backends.errors import (
     InnkeeperError,
     NotFound,
+    WrongState,
 )
 from backends.kernel import procfs
 from backends.model import (
@@ -21,11 +22,11 @@ from backends.model import (
     Limits,
     LogLine,
 )
-from backends.native import log
-from backends.native.core import LIVE, NAME
+from backends.native import health, log
+from backends.native.core import KEPT, LIVE, NAME
 from backends.native.restraining import Restraining
 from backends.native.store import LOG, TRACE
-from backends.trace import StepRecord
+from backends.trace import Recorder, StepRecord
 
 
 class Looking(Restraining):
@@ -53,7 +54,11 @@ class Looking(Restraining):
                 "started": status.started_s,
                 "finished": status.finished_s,
                 "note": guest.note,
+                "restarts": status.restarts,
+                "ended_by": status.ended_by or None,
+                "health": health.read(self._store.folder(ref.id)) if record.health else None,
             },
+            "restart_policy": str(record.restart_policy),
             "limits": limits_json(self.limits(ref)),
             "network": {
                 "mode": record.network,
@@ -101,6 +106,17 @@ class Looking(Restraining):
             yield from log.follow(path, lambda: not self._store.is_supervised(ref.id), stop, tail=tail)
         elif path.exists():
             yield from log.read(path, tail=tail)
+
+    def clear_log(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Forget what it has printed so far."""
+        self._store.record(ref.id)
+        try:
+            if self._guest(ref).state in KEPT:
+                self._supervisor(ref).ask({"op": "clear_log"})
+                return
+        except WrongState:  # it has just ended
+            self._wait_for_supervisor(ref)
+        log.clear(self._store.folder(ref.id) / LOG)
 
     def _oom_kills(self, container_id: str) -> int | None:
         try:

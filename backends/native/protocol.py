@@ -5,7 +5,9 @@
     client → spawner      {"op": "start", "id": …}                    answer comes from the new supervisor
                           {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "version": …}
     supervisor → client   {"step": {…}} …  then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
+    client → spawner      {"op": "look"}: see to containers whose supervisor died unseen
     client → supervisor   {"op": "ping" | "kill" | "stop" | "pause" | "resume" | "wait" | "attach" | "exec" …}
+                          {"op": "start"}: the next start is not to be waited for, {"op": "policy"}: it has changed
     supervisor → client   {"ok": true, …} | {"error": …}; later {"exit_code": n} for wait, stop and exec
     init → supervisor     {"pid": n} (from the stage) · {"steps": […]} · {"terminal": true}+fd · {"ready": true}
                           {"failed": …, "errno": n, "exec": bool}; end of file is a successful exec
@@ -30,6 +32,8 @@ from backends.errors import InnkeeperError
 
 MAX_MESSAGE = 160_000
 _MAX_FDS = 4
+READY = "INNKEEPER_SPAWNER_READY"
+"""In a spawner's environment: the descriptor that it closes when it listens."""
 
 
 class Closed(Exception):

@@ -12,10 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backends.errors import InnkeeperError
+from backends.errors import InnkeeperError, WrongState
 from backends.kernel import linux
 from backends.model import GuestState
 from backends.native import protocol
+from backends.native.restart import HOST, USER
 
 if TYPE_CHECKING:
     from backends.native.supervisor import Supervisor
@@ -40,7 +41,8 @@ class Requests:
 
     def tell_of_end(self, exit_code: int) -> None:
         """Tell all who wait for the end."""
-        for client in self._waiting:
+        waiting, self._waiting = self._waiting, []
+        for client in waiting:
             with suppress(protocol.Closed, OSError):
                 protocol.send(client, {"exit_code": exit_code})
 
@@ -95,7 +97,10 @@ class Requests:
         answers: dict[str, Callable[[], Mapping[str, Any] | None]] = {
             "ping": lambda: {"pid": self._owner.init_pid},
             "kill": lambda: self._signal(int(message["signal"])),
-            "stop": lambda: self._stop(client, int(message["signal"]), float(message["timeout_s"])),
+            "stop": lambda: self._stop(client, message),
+            "start": lambda: self._start(client),
+            "policy": lambda: self._reconsider(),
+            "clear_log": lambda: self._clear_log(),
             "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
             "resume": lambda: self._resume(),
             "wait": lambda: self._waiting.append(client),
@@ -127,32 +132,61 @@ class Requests:
         client.close()
 
     def _signal(self, number: int) -> dict[str, Any]:
-        if self._owner.group.is_frozen() and number == signal.SIGKILL:
-            self._owner.group.kill()
-        elif self._owner.exit_code is None:
-            os.kill(self._owner.init_pid, number)
+        self._owner.restarts.ends_by_signal(number, self._owner.record.stop_signal)
+        if self._owner.exit_code is None:
+            if self._owner.group.is_frozen() and number == signal.SIGKILL:
+                self._owner.group.kill()
+            else:
+                os.kill(self._owner.init_pid, number)
+            self._owner.tell("kill", signal=number)
         return {}
 
-    def _stop(self, client: socket.socket, number: int, timeout_s: float) -> None:
+    def _stop(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+        number, timeout_s = int(message["signal"]), float(message["timeout_s"])
         kill_at_s = time.monotonic() + min(max(0.0, timeout_s), _LONGEST_S)
+        self._owner.restarts.end(HOST if message.get("by") == HOST else USER)
         if self._owner.exit_code is None:
             if self._owner.group.is_frozen():
                 self._owner.group.thaw()
             os.kill(self._owner.init_pid, number)
             self._owner.kill_at_s = kill_at_s
             self._owner.set_state(GuestState.STOPPING)
+            self._owner.tell("stop")
         self._waiting.append(client)
+
+    def _start(self, client: socket.socket) -> None:
+        if self._owner.exit_code is None:
+            raise WrongState(f"{self._owner.record.name} is running already")
+        self._owner.restarts.hurry(client)
+
+    def _reconsider(self) -> dict[str, Any]:
+        if self._owner.exit_code is not None:
+            self._owner.restarts.reconsider()
+        return {}
+
+    def _clear_log(self) -> dict[str, Any]:
+        if self._owner.log is not None:
+            self._owner.log.clear()
+        return {}
+
+    def _require_program(self) -> None:
+        if self._owner.exit_code is not None:
+            raise WrongState(f"{self._owner.record.name} has ended, and is not started again yet")
 
     def _pause(self, client: socket.socket, *, hold: bool) -> dict[str, Any]:
         """Freeze it; with hold only until the client says resume or its connection ends, however it ends."""
+        self._require_program()
         self._owner.group.freeze()
         self._holder = client if hold else None
         self._owner.set_state(GuestState.PAUSED)
+        self._owner.tell("pause")
         return {}
 
     def _resume(self) -> dict[str, Any]:
         self._holder = None
+        self._require_program()
         self._owner.group.thaw()
+        self._owner.tell("unpause")
         if self._owner.kill_at_s is None:
             self._owner.set_state(GuestState.RUNNING)
         return {}

@@ -14,6 +14,7 @@ from backends.native.store import CONFIG, RECORD, STATUS, ContainerStore
 
 _FILES = (RECORD, STATUS, CONFIG)
 _LIVE = frozenset({GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING})
+_KEPT = _LIVE | {GuestState.RESTARTING}
 
 
 @dataclass(slots=True)
@@ -78,15 +79,15 @@ class Roster:
 
     def _with_truth(self, guest: Guest) -> Guest:
         """What the file says holds while a supervisor holds the life lock; else it died, or the host was restarted."""
-        if guest.state in _LIVE:
+        if guest.state in _KEPT:
             if self._store.is_supervised(guest.ref.id):
                 return guest
         elif not self._store.is_orphaned(guest.ref.id):
             return guest
         status = self._store.status(guest.ref.id)
-        if GuestState(status.state) not in _LIVE and not self._store.is_orphaned(guest.ref.id):
+        if GuestState(status.state) not in _KEPT and not self._store.is_orphaned(guest.ref.id):
             return _with_status(guest, status)  # it ended in order between the two looks
-        if GuestState(status.state) in _LIVE and status.boot_id != procfs.boot_id():
+        if GuestState(status.state) in _KEPT and status.boot_id != procfs.boot_id():
             return _changed(guest, GuestState.STOPPED, "the host was restarted")
         return _changed(guest, GuestState.LOST, "its supervisor died; start, stop, kill or remove cleans up")
 
@@ -106,14 +107,25 @@ def _guest(record: ContainerRecord, status: Status, limits: Limits) -> Guest:
         oom_kills=status.oom_kills,
         note=status.note,
         addresses=(record.address,) if record.address else (),
+        health=status.health,
+        restarts=status.restarts,
+        restart_policy="" if record.restart_policy.name == "no" else str(record.restart_policy),
         labels=record.labels,
     )
 
 
 def _with_status(guest: Guest, status: Status) -> Guest:
-    return replace(guest, state=GuestState(status.state), pid=status.pid, exit_code=status.exit_code,
-                   oom_kills=status.oom_kills, note=status.note)  # fmt: skip
+    return replace(
+        guest,
+        state=GuestState(status.state),
+        pid=status.pid,
+        exit_code=status.exit_code,
+        oom_kills=status.oom_kills,
+        note=status.note,
+        health=status.health,
+        restarts=status.restarts,
+    )
 
 
 def _changed(guest: Guest, state: GuestState, note: str) -> Guest:
-    return replace(guest, state=state, note=note, pid=None)
+    return replace(guest, state=state, note=note, pid=None, health="")

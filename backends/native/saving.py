@@ -14,7 +14,7 @@ from backends.model import (
     GuestState,
     Snapshot,
 )
-from backends.native.core import LIVE
+from backends.native.core import KEPT
 from backends.native.living import Living
 from backends.native.snapshots import Snapshots
 from backends.native.tracing import recorded
@@ -60,7 +60,7 @@ class Saving(Living):
         record = self._store.record(ref.id)
         snapshots = Snapshots(self._store.folder(ref.id), record.name)
         snapshots.parent_of(name)  # before anything is stopped: it must exist
-        was_live = self._guest(ref).state in LIVE
+        was_live = self._guest(ref).state in KEPT
         if was_live:
             self.stop(ref, recorder)
         with self._store.locked(ref.id):

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from backends.errors import InnkeeperError, StartFailed
 from backends.kernel import linux, seccomp
 from backends.kernel.cgroup import CgroupHost, detect
 from backends.native import protocol
+from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore
 from backends.native.supervisor import Supervisor
-from backends.native.sweep import KEEPER, clean_up_after
+from backends.native.sweep import KEEPER
 
 _IDLE_S = 120.0
 _REQUEST_TIMEOUT_S = 5.0
@@ -43,6 +44,7 @@ class Spawner:
         self._store, self._host, self._version = store, host, version
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
+        self._revival = Revival(store, host, self._revive)
         self._clients: dict[socket.socket, float] = {}
         """Those that have not asked yet, and since when."""
 
@@ -56,6 +58,8 @@ class Spawner:
         self._catch_children()
         self._listener = protocol.listen(self._store.run_dir / "spawner")
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
+        _say_ready()
+        self._look()
         while not self._ends and not self._is_idle():
             for key, _ in self._selector.select(_LOOK_S):
                 key.data()
@@ -101,8 +105,11 @@ class Spawner:
             self._used_s = time.monotonic()
             container_id = self._supervisors.pop(pid, None)
             if container_id is not None:
-                with suppress(InnkeeperError, OSError):
-                    clean_up_after(self._store, self._host, container_id)
+                self._revival.after(container_id)
+
+    def _look(self) -> None:
+        with suppress(InnkeeperError, OSError):
+            self._revival.look(self._selector, lambda container_id: container_id in self._supervisors.values())
 
     def _accept(self) -> None:
         try:
@@ -138,6 +145,9 @@ class Spawner:
         operation = message.get("op")
         if operation == "start":
             self._start(client, message)
+        elif operation == "look":
+            protocol.send(client, {"ok": True})
+            self._look()
         elif operation == "ping":
             protocol.send(client, {"ok": True, "version": self._version, "pid": os.getpid()})
         elif operation == "shutdown":
@@ -153,17 +163,23 @@ class Spawner:
             self._ends = True
             return
         try:
-            pid = os.fork()
+            self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client))
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
-            return
+
+    def _revive(self, container_id: str) -> None:
+        """Give a container whose supervisor died another one, which starts it again."""
+        self._fork(container_id, lambda: _take_up(self._store, self._host, container_id))
+
+    def _fork(self, container_id: str, work: Callable[[], int]) -> None:
+        pid = os.fork()
         if pid:
             self._supervisors[pid] = container_id
             return
         code = 1
         try:
             self._leave_to_the_parent()
-            code = _supervise(self._store, self._host, container_id, client)
+            code = work()
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -172,10 +188,16 @@ class Spawner:
         """Close what a fork shares with the spawner: a lock or a client of its must not live on in a supervisor."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
+        self._revival.close()
         for waiting in (self._listener, *self._clients):
             waiting.close()
         for fd in (self._lock, *self._wake_up):
             os.close(fd)
+
+
+def _say_ready() -> None:
+    with suppress(KeyError, ValueError, OSError):
+        os.close(int(os.environ.pop(protocol.READY)))
 
 
 def _supervise(store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket) -> int:
@@ -189,6 +211,14 @@ def _supervise(store: ContainerStore, host: CgroupHost, container_id: str, clien
             protocol.send(client, {"error": text, "hint": hint, "exit_code": code})
         return 0
     supervisor.serve()
+    return 0
+
+
+def _take_up(store: ContainerStore, host: CgroupHost, container_id: str) -> int:
+    with suppress(InnkeeperError, OSError):
+        supervisor = Supervisor(store, container_id, host)
+        if supervisor.take_up():
+            supervisor.serve()
     return 0
 
 

@@ -1,5 +1,6 @@
 """One process a container: it makes the container, keeps its log, answers on its socket, and records its end.
 
+When the program has ended it makes the container anew, if the restart policy says so.
 Single-threaded, forked from the spawner. It is a subreaper: init and exec sessions are its children even
 though they were forked one level down. It outlives every client, the screen and the spawner.
 """
@@ -19,11 +20,14 @@ from backends.kernel import linux, procfs
 from backends.kernel.cgroup import CgroupHost
 from backends.model import GuestState
 from backends.native import protocol
+from backends.native.health import Health
+from backends.native.journal import Journal
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.network import Addresses
 from backends.native.record import Status
 from backends.native.requests import Requests
+from backends.native.restart import Restarts
 from backends.native.session import ExecSessions
 from backends.native.stdin import InputPump
 from backends.native.store import LOG, TRACE, ContainerStore
@@ -33,10 +37,11 @@ from backends.trace import Recorder, StepRecord
 _READ = 65536
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
+_LONGEST_TRACE = 1024**2
 
 
 class Supervisor:
-    """The life of one run of one container."""
+    """The life of one container, from a start by its user to its last end."""
 
     def __init__(self, store: ContainerStore, container_id: str, host: CgroupHost) -> None:
         self.store, self.id, self.host = store, container_id, host
@@ -53,43 +58,90 @@ class Supervisor:
         self.terminal_fd: int | None = None
         self.sessions = ExecSessions(self)
         self.requests = Requests(self)
+        self.restarts = Restarts(self)
+        self.health = Health(self)
+        self.journal = Journal(store.state_dir)
+        self.log: LogWriter | None = None
         self.exit_code: int | None = None
+        """Of the last run; None while the program runs."""
+
         self.kill_at_s: float | None = None
         """When all of it is killed, on time.monotonic's clock; None: not."""
 
         self._note = ""
-        self._outputs = 0
+        self._outputs: set[int] = set()
         self._trace = open(store.folder(container_id) / TRACE, "a", buffering=1)  # noqa: SIM115 - for life
 
     # ------------------------------------------------------------------ start
 
     def start(self, client: socket.socket) -> None:
         """Make the container and answer the client. Raises StartFailed after undoing everything."""
+        self._settle_in()
+        teller = _Teller(client)
+        try:
+            self._begin(teller)
+        except StartFailed as error:
+            with suppress(OSError, InnkeeperError):
+                self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
+            self.store.release_life_lock(self.id, self.alive_fd)
+            raise
+        teller.tell({"ok": True, "pid": self.init_pid})
+        teller.close()
+
+    def take_up(self) -> bool:
+        """Be the supervisor of a container whose last one died, and start it as its restart policy says.
+
+        False if it is to stay ended.
+        """
+        self._settle_in()
+        before = self.store.status(self.id)
+        self.restarts.take_up(before.restarts)
+        self.exit_code, self._note = before.exit_code or 255, before.note
+        self._listen()
+        if self.restarts.again(0.0):
+            return True
+        self._finish()
+        return False
+
+    def begin_again(self) -> None:
+        """Make the container anew, from what is on record now. Raises NotFound, StartFailed."""
+        self.record, self.config = self.store.record(self.id), self.store.config(self.id)
+        try:
+            self._begin(_Teller(None))
+        except StartFailed as error:
+            self.exit_code, self._note = error.exit_code, f"did not start: {error.message}"
+            raise
+
+    def _settle_in(self) -> None:
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
         linux.set_process_name(f"inn:{self.record.name}")
         self._catch_signals()
-        teller = _Teller(client)
 
+    def _begin(self, teller: _Teller) -> None:
         def keep(record: StepRecord) -> None:
-            self._trace.write(record.to_json() + "\n")
+            with suppress(OSError):  # a full disk
+                self._trace.write(record.to_json() + "\n")
             teller.tell({"step": record.to_json()})
 
+        if self._trace.tell() > _LONGEST_TRACE:
+            self._trace.truncate(0)
         if self.group.exists():
             end_kernel_side(self.store, self.group, self.record)  # of a run whose supervisor died
         launch = Launch(self, Recorder("supervisor", keep), keep)
         try:
             launch.run()
             self._take_over(launch)
-        except StartFailed as error:
-            self._give_up(launch, error)
+        except StartFailed:
+            self._undo(launch)
             raise
         except (OSError, InnkeeperError) as error:
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            failed = StartFailed(f"cannot keep it: {text}")
-            self._give_up(launch, failed)
-            raise failed from error
-        teller.tell({"ok": True, "pid": self.init_pid})
-        teller.close()
+            self._undo(launch)
+            raise StartFailed(f"cannot keep it: {text}") from error
+
+    def _undo(self, launch: Launch) -> None:
+        launch.undo()
+        self._let_go_of_program()
 
     def _take_over(self, launch: Launch) -> None:
         """The program runs: listen to it and to clients, and put on record that it lives."""
@@ -98,24 +150,32 @@ class Supervisor:
         source = launch.terminal_fd if launch.terminal_fd is not None else launch.stdin_fd
         if source is not None:
             self.input = InputPump(self.selector, source, is_terminal=launch.terminal_fd is not None)
-        self._log = LogWriter(self.store.folder(self.id) / LOG)
+        self._listen()
         for stream, fd in launch.outputs:
             self._watch_output(stream, fd)
-        self.requests.listen(self.store.run_folder(self.id) / "control")
+        self.exit_code, self._note = None, ""
         self.status = Status(
             state=GuestState.RUNNING.value,
             pid=self.init_pid,
             pid_start=procfs.start_ticks(self.init_pid),
             boot_id=procfs.boot_id(),
             started_s=time.time(),
+            restarts=self.restarts.count,
+            health=self.health.begin(),
         )
+        self._began_s = time.monotonic()
         self.store.write_status(self.id, self.status)
+        self.tell("start", restarts=self.restarts.count or None)
 
-    def _give_up(self, launch: Launch, error: StartFailed) -> None:
-        launch.undo()
-        with suppress(OSError, InnkeeperError):
-            self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
-        self.store.release_life_lock(self.id, self.alive_fd)
+    def _listen(self) -> None:
+        """Open the log and the socket, unless an earlier run did."""
+        if self.log is None:
+            self.log = LogWriter(self.store.folder(self.id) / LOG, self.record.log_limits)
+            self.requests.listen(self.store.run_folder(self.id) / "control")
+
+    def tell(self, action: str, **attributes: object) -> None:
+        """Put in the journal what happened to the container."""
+        self.journal.write(self.id, self.record.name, action, **attributes)
 
     def _catch_signals(self) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -133,25 +193,37 @@ class Supervisor:
     # ------------------------------------------------------------------ loop
 
     def serve(self) -> None:
-        """Serve until the program has ended and all it wrote is in the log."""
-        self._reap()
-        while self.exit_code is None or self._outputs:
-            events = self.selector.select(self._patience_s())
-            for key, _ in events:
-                key.data()
-            if self.exit_code is not None and not events:
-                break  # the program has ended; a pipe still held open by what it left behind is not waited for
-            self._do_what_is_due(time.monotonic())
+        """Serve until the program has ended for good and all it wrote is in the log."""
+        self._serve_run()
+        while self.restarts.again(time.monotonic() - self._began_s):
+            self._serve_run()
         self._finish()
 
-    def _patience_s(self) -> float:
-        if self.exit_code is not None:
-            return 0.0
-        due = [at for at in (self.kill_at_s, self.sessions.next_deadline()) if at is not None]
-        return min(_FOREVER_S, max(0.0, min(due) - time.monotonic())) if due else _FOREVER_S
+    def _serve_run(self) -> None:
+        self._reap()
+        while self.exit_code is None or self._outputs:
+            is_quiet = not self.turn(_FOREVER_S if self.exit_code is None else 0.0)
+            if self.exit_code is not None and is_quiet:
+                break  # the program has ended; a pipe still held open by what it left behind is not waited for
+        self._end_run()
+
+    def turn(self, patience_s: float) -> bool:
+        """Wait for news, at most so long, and do what they ask for; says whether there were any."""
+        events = self.selector.select(self._patience_s(patience_s))
+        for key, _ in events:
+            key.data()
+        self._do_what_is_due(time.monotonic())
+        return bool(events)
+
+    def _patience_s(self, most_s: float) -> float:
+        dues = (self.kill_at_s, self.sessions.next_deadline(), self.health.due_s)
+        due = [at for at in dues if at is not None]
+        return min(most_s, max(0.0, min(due) - time.monotonic())) if due else most_s
 
     def _do_what_is_due(self, now_s: float) -> None:
         self.sessions.give_up_on_late(now_s)
+        if self.exit_code is None:
+            self.health.look(now_s)
         if self.kill_at_s is not None and now_s >= self.kill_at_s:
             self.kill_at_s = None
             try:
@@ -173,8 +245,10 @@ class Supervisor:
             else:
                 self.sessions.ended(pid, exit_code_of(wait_status))
 
-    def _finish(self) -> None:
+    def _end_run(self) -> None:
+        """The program has ended: end what it left behind, and record how it was."""
         assert self.exit_code is not None
+        self.health.end()
         oom_kills = oom_kills_of(self.group)
         try:
             end_kernel_side(self.store, self.group, self.record)
@@ -182,12 +256,31 @@ class Supervisor:
             self._note = f"{self._note}; {error.message}".removeprefix("; ")
         self._reap()
         self.sessions.end_all()
+        self._let_go_of_program()
+        self.kill_at_s = None
+        if oom_kills:
+            text = f"{oom_kills} killed for want of memory" if self._note else "killed for want of memory"
+            self._note = f"{self._note}; {text}".removeprefix("; ")
+            self.tell("oom", kills=oom_kills)
+        self.status = replace(self.status, oom_kills=oom_kills)
+        self.tell("die", exit_code=self.exit_code, note=self._note)
+
+    def is_restarting(self, pause_s: float) -> None:
+        """Put on record that it is started again after a pause, and tell those who wait for an end."""
+        assert self.exit_code is not None
+        with suppress(OSError, NotFound):  # a full disk
+            self._end_status(self.exit_code, self._note, GuestState.RESTARTING)
+        self.requests.tell_of_end(self.exit_code)
+
+    def _finish(self) -> None:
+        assert self.exit_code is not None
         with suppress(OSError, NotFound):  # a full disk; the exit code is still told
-            self._end_status(self.exit_code, self._note, oom_kills=oom_kills)
+            self._end_status(self.exit_code, self._note)
             (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
         # First the lock, then the news: who hears of the end may start or remove the container at once.
         self.store.release_life_lock(self.id, self.alive_fd)
-        self._log.close()  # which wakes those who follow it
+        if self.log is not None:
+            self.log.close()  # which wakes those who follow it
         self.requests.tell_of_end(self.exit_code)
         if self.record.auto_remove:
             self._remove()
@@ -196,6 +289,7 @@ class Supervisor:
         with suppress(NotFound, OSError), self.store.making(), self.store.locked(self.id):
             record = self.store.record(self.id)
             self.store.remove(record)
+            self.tell("remove")
             if record.address and record.bridge:
                 Addresses(self.store.state_dir, record.bridge).release(record.address)
 
@@ -204,20 +298,27 @@ class Supervisor:
         self.status = replace(self.status, state=state.value)
         self.store.write_status(self.id, self.status)
 
-    def _end_status(self, exit_code: int, note: str, *, ran: bool = True, oom_kills: int | None = None) -> None:
-        if oom_kills:
-            note = f"{note}; {oom_kills} killed for want of memory" if note else "killed for want of memory"
+    def set_health(self, health: str) -> None:
+        """Put another state of health on record."""
+        self.status = replace(self.status, health=health)
+        self.store.write_status(self.id, self.status)
+
+    def _end_status(
+        self, exit_code: int, note: str, state: GuestState = GuestState.STOPPED, *, ran: bool = True
+    ) -> None:
         before = self.store.status(self.id)
         self.store.write_status(
             self.id,
             Status(
-                state=(GuestState.STOPPED if ran or before.started_s else GuestState.CREATED).value,
+                state=(state if ran or before.started_s else GuestState.CREATED).value,
                 boot_id=procfs.boot_id(),
-                started_s=self.status.started_s if ran else before.started_s,
+                started_s=self.status.started_s if ran and self.status.started_s else before.started_s,
                 finished_s=time.time(),
                 exit_code=exit_code,
-                oom_kills=oom_kills,
+                oom_kills=self.status.oom_kills if ran else None,
                 note=note,
+                restarts=self.restarts.count,
+                ended_by=self.restarts.ended_by,
             ),
         )
 
@@ -225,7 +326,7 @@ class Supervisor:
 
     def _watch_output(self, stream: str, fd: int) -> None:
         os.set_blocking(fd, False)
-        self._outputs += 1
+        self._outputs.add(fd)
         self.selector.register(fd, selectors.EVENT_READ, lambda: self._copy(stream, fd))
 
     def _copy(self, stream: str, fd: int) -> None:
@@ -235,20 +336,35 @@ class Supervisor:
             return
         except OSError:
             data = b""  # EIO: the last process closed the terminal
-        if data:
-            self._log.write(stream, data)
+        if data and self.log is not None:
+            self.log.write(stream, data)
             return
+        self._stop_watching(fd)
+
+    def _stop_watching(self, fd: int) -> None:
         self.selector.unregister(fd)
-        self._outputs -= 1
+        self._outputs.discard(fd)
         if fd != self.terminal_fd:
             os.close(fd)
+
+    def _let_go_of_program(self) -> None:
+        """Close our ends of what an ended program had."""
+        for fd in list(self._outputs):
+            self._stop_watching(fd)
+        if self.input is not None:
+            self.input.close()
+            self.input = None
+        for open_fd in (self.terminal_fd, self.init_pidfd if self.init_pidfd >= 0 else None):
+            if open_fd is not None:
+                os.close(open_fd)
+        self.terminal_fd, self.init_pid, self.init_pidfd = None, 0, -1
 
 
 class _Teller:
     """Tells the client that asked for the start how it goes; one that does not listen is left alone."""
 
-    def __init__(self, client: socket.socket) -> None:
-        self._client: socket.socket | None = client
+    def __init__(self, client: socket.socket | None) -> None:
+        self._client = client
 
     def tell(self, message: dict[str, object]) -> None:
         if self._client is None:

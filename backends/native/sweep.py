@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.errors import Busy, InnkeeperError, NotFound
-from backends.kernel import netlink
+from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native.images.store import ImageStore
+from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
-from backends.native.record import ContainerRecord
+from backends.native.record import ContainerRecord, Status
+from backends.native.restart import HOST, USER
 from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore
 
@@ -52,10 +54,11 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
                 detach(store.run_dir, record.host_link, record.bridge)
 
 
-def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -> bool:
+def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, by: str = "") -> bool:
     """End and record a container whose supervisor has died; says whether there was anything to do.
 
-    Does nothing for one that has a supervisor or ended in order. Raises NotFound, InnkeeperError.
+    `by` says who ended it thereby, "user" or nobody. Does nothing for one that has a supervisor or ended in order.
+    Raises NotFound, InnkeeperError.
     """
     if not _is_left_alone(store, container_id):
         return False
@@ -65,12 +68,13 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -
         return False  # it is being started anew, which cleans up first
     group = host.group(store.config(container_id)["linux"]["cgroupsPath"])
     status = store.status(container_id)
-    was_live = GuestState(status.state).is_live
+    was_live = _was_kept(status)
     try:
         if was_live or group.exists():
             oom_kills = oom_kills_of(group)
             end_kernel_side(store, group, store.record(container_id))
             (store.run_folder(container_id) / "control").unlink(missing_ok=True)
+            is_of_now = status.boot_id == procfs.boot_id()
             ended = replace(
                 status,
                 state=(GuestState.STOPPED if was_live or status.started_s else GuestState.CREATED).value,
@@ -79,9 +83,13 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -
                 finished_s=time.time(),
                 exit_code=None,
                 oom_kills=oom_kills,
-                note="its supervisor died; exit code unknown",
+                note="its supervisor died; exit code unknown" if is_of_now else "the host was restarted",
+                health="",
+                ended_by=by or _who_ended(status, is_of_now=is_of_now),
             )
             store.write_status(container_id, ended)
+            name = store.record(container_id).name
+            Journal(store.state_dir).write(container_id, name, "die", note=ended.note)
     except BaseException:
         os.close(lock)  # and leaves the mark that it is there to be cleaned up
         raise
@@ -89,10 +97,22 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str) -
     return True
 
 
+def _who_ended(status: Status, *, is_of_now: bool) -> str:
+    if status.state == GuestState.STOPPING.value:
+        return USER
+    return status.ended_by if is_of_now else HOST
+
+
 def _is_left_alone(store: ContainerStore, container_id: str) -> bool:
     if store.is_supervised(container_id):
         return False
-    return GuestState(store.status(container_id).state).is_live or store.is_orphaned(container_id)
+    return _was_kept(store.status(container_id)) or store.is_orphaned(container_id)
+
+
+def _was_kept(status: Status) -> bool:
+    """Say whether it had a supervisor when its status was written."""
+    state = GuestState(status.state)
+    return state.is_live or state is GuestState.RESTARTING
 
 
 class Sweeper:

@@ -1,0 +1,165 @@
+"""Files that are put aside when they are full: NAME, NAME.1, NAME.2 … from newest to oldest.
+
+A reader holds the file itself, not its name, so that what it reads stays in order while files are renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from backends.kernel import linux
+
+_BLOCK = 65536
+_PATIENCE_S = 0.2
+_IN_MOVE_SELF = 0x800
+_CHANGES = linux.IN_MODIFY | linux.IN_CLOSE_WRITE | linux.IN_DELETE_SELF | _IN_MOVE_SELF
+
+Place = tuple[BinaryIO, int]
+"""A file, and where in it to begin."""
+
+
+def names(path: Path) -> list[Path]:
+    """Return the names there are, newest first; the first is always there."""
+    numbers = (name.removeprefix(f"{path.name}.") for name in os.listdir(path.parent) if name != path.name)
+    older = sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
+    return [path, *(path.with_name(f"{path.name}.{number}") for number in older)]
+
+
+def shift(path: Path, keep: int) -> None:
+    """Put the file aside, keeping at most so many older ones. Raises OSError."""
+    for number in range(keep, 0, -1):
+        younger = path.with_name(f"{path.name}.{number - 1}") if number > 1 else path
+        with suppress(FileNotFoundError):
+            younger.rename(path.with_name(f"{path.name}.{number}"))
+
+
+def forget_older(path: Path) -> None:
+    """Delete all that was put aside."""
+    for older in names(path)[1:]:
+        older.unlink(missing_ok=True)
+
+
+class RotatedFile:
+    """All of a file that is put aside now and then, as one row of lines; close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = _open_all(path, set())
+
+    def __enter__(self) -> RotatedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def lines(self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None = None, most: int = 0) -> Iterator[bytes]:
+        """Yield the whole lines there are, without newline, oldest first.
+
+        With tail only the last: it is asked of each file, newest first, with how many are still wanted, and
+        returns the offset where they begin and how many they are.
+        """
+        for file, offset in self._places(tail, most):
+            yield from whole_lines(file, offset)
+
+    def _places(self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None, most: int) -> list[Place]:
+        if tail is None:
+            return [(file, 0) for file in self._files]
+        places: deque[Place] = deque()
+        for file in reversed(self._files):
+            offset, found = tail(file, most) if most > 0 else (os.fstat(file.fileno()).st_size, 0)
+            places.appendleft((file, offset))
+            most -= found
+        return list(places)
+
+    def follow(self, has_ended: Callable[[], bool], stop: Callable[[], bool]) -> Iterator[bytes]:
+        """Yield the lines that come after those already read, until it has ended and all is read, or stop() says so."""
+        watch = linux.inotify_init()
+        try:
+            while not stop():
+                # Asked before the last read: what was written until the end is then in the file.
+                ended = has_ended()
+                yield from self._news(watch)
+                if ended:
+                    return
+                if select.select([watch], [], [], _PATIENCE_S)[0]:
+                    with suppress(OSError):
+                        os.read(watch, 4096)
+        finally:
+            os.close(watch)
+
+    def _news(self, watch: int) -> Iterator[bytes]:
+        while True:
+            newer = self._newer()  # first: once there is a newer one, nothing more is written to ours
+            if not newer:
+                with suppress(OSError):
+                    linux.inotify_add_watch(watch, self._path, _CHANGES)
+            if self._files:
+                yield from self._rest(self._files[-1])
+            if not newer:
+                return
+            for file in self._files:
+                file.close()
+            self._files = newer[:1]
+            for file in newer[1:]:
+                yield from self._rest(self._files[-1])
+                self._files[-1].close()
+                self._files = [file]
+
+    def _rest(self, file: BinaryIO) -> Iterator[bytes]:
+        offset = file.tell()
+        if os.fstat(file.fileno()).st_size < offset:
+            offset = 0  # it was cleared
+        yield from whole_lines(file, offset)
+
+    def _newer(self) -> list[BinaryIO]:
+        """Open what came after the file being read, oldest first; nothing if that is still the newest."""
+        if not self._files:
+            return _open_all(self._path, set())
+        ours = os.fstat(self._files[-1].fileno())
+        try:
+            if os.stat(self._path).st_ino == ours.st_ino:
+                return []
+        except FileNotFoundError:
+            return []
+        return _open_all(self._path, {ours.st_ino}, until=ours.st_ino)
+
+
+def _open_all(path: Path, seen: set[int], until: int = 0) -> list[BinaryIO]:
+    """Open the files, oldest first, up to the one with the inode `until`."""
+    found: deque[BinaryIO] = deque()
+    with ExitStack() as stack:
+        for name in names(path):
+            try:
+                file = name.open("rb", buffering=_BLOCK)
+            except FileNotFoundError:
+                continue
+            stack.push(file.__exit__)
+            inode = os.fstat(file.fileno()).st_ino
+            if until and inode == until:
+                file.close()
+                break
+            # Newest first: one that is renamed meanwhile comes twice, and none is missed.
+            if inode in seen:
+                file.close()
+                continue
+            seen.add(inode)
+            found.appendleft(file)
+        stack.pop_all()
+    return list(found)
+
+
+def whole_lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
+    """Yield the whole lines from an offset on, without newline; the file then stands behind the last one."""
+    file.seek(offset)
+    while line := file.readline():
+        if not line.endswith(b"\n"):
+            file.seek(-len(line), os.SEEK_CUR)
+            return
+        yield line[:-1]
