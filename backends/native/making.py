@@ -21,7 +21,7 @@ from backends.model import (
     Limits,
 )
 from backends.native import limiting, names, plan, spec
-from backends.native.core import LIVE, NAME
+from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
 from backends.native.options import first_process, namespaces
@@ -63,6 +63,7 @@ class Making(Living):
                 **_life(asked),
             )
             self._write(record, asked)
+        self._journal.write(container_id, name, "create", image=image.name)
         return self._guest(GuestRef(NAME, container_id))
 
     def _write(self, record: ContainerRecord, asked: ContainerSpec) -> None:
@@ -112,7 +113,7 @@ class Making(Living):
     def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
         """Remove a container, its layer, log and snapshots."""
         guest = self._guest(ref)
-        if guest.state in LIVE:
+        if guest.state in KEPT:
             if not force:
                 hint = f"stop it first, or remove it by force: inn rm -f {guest.name}"
                 raise WrongState(f"cannot remove {guest.name}: it is {guest.state.value}", hint=hint)
@@ -122,7 +123,7 @@ class Making(Living):
         try:
             self._remove_ended(ref, guest.name)
         except NotFound:
-            if guest.state not in LIVE:
+            if guest.state not in KEPT:
                 raise
             # It was one that its supervisor removes when it has ended.
 
@@ -137,6 +138,7 @@ class Making(Living):
             self._store.remove(record)
             if record.address:
                 self._addresses.release(record.address)
+        self._journal.write(ref.id, name, "remove")
 
     def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Give it another name."""
@@ -145,6 +147,7 @@ class Making(Living):
             record = self._store.record(ref.id)
             if record.name != name:
                 self._store.rename(record, name)
+                self._journal.write(ref.id, name, "rename", before=record.name)
 
     def _check_limits(self, limits: Limits) -> None:
         limiting.check_names(limits_json(limits), self._host.reasons())
