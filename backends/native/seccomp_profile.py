@@ -111,7 +111,7 @@ def default_profile(capabilities: Collection[str] = DEFAULT_CAPABILITIES) -> dic
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,
-        "architectures": _ARCHITECTURES.get(platform.machine(), []),
+        "architectures": list(_ARCHITECTURES.get(platform.machine(), ())),
         "syscalls": rules,
     }
 
