@@ -42,8 +42,8 @@ class SpawnerClient:
     def __init__(self, store: ContainerStore, parent: str) -> None:
         self._store, self._parent = store, parent
 
-    def start(self, container_id: str, keep: Callable[[StepRecord], None]) -> int:
-        """Start a container and return its first process's pid. Raises StartFailed."""
+    def start(self, container_id: str, keep: Callable[[StepRecord], None], fds: Sequence[int] = ()) -> int:
+        """Start a container and return its first process's pid. fds: its secrets. Raises StartFailed."""
         steps: list[StepRecord] = []
 
         def note(record: StepRecord) -> None:
@@ -54,7 +54,7 @@ class SpawnerClient:
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
-                    protocol.send(sock, {"op": "start", "id": container_id, "version": code_version()})
+                    protocol.send(sock, {"op": "start", "id": container_id, "version": code_version()}, fds)
                     answer = self._follow(sock, note)
                 except protocol.Closed:
                     if steps:

@@ -15,7 +15,7 @@ from backends.model import (
     GuestRef,
     GuestState,
 )
-from backends.native import spec
+from backends.native import secrets, spec
 from backends.native.client import NativeAttachSession, NativeExecSession
 from backends.native.core import KEPT, NativeCore
 from backends.native.restart import USER
@@ -41,7 +41,8 @@ class Living(NativeCore):
             Snapshots(self._store.folder(ref.id), guest.name).recover()
             self._wait_for_supervisor(ref)
             try:
-                self._spawner.start(ref.id, recorder.keep)
+                with secrets.handed(self._store.record(ref.id).secret_files) as fds:
+                    self._spawner.start(ref.id, recorder.keep, fds)
             except StartFailed as error:
                 text = f"cannot start {guest.name}: {error.message}"
                 raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error

@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import limiting, names, plan, spec
+from backends.native import limiting, names, plan, secrets, spec
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
@@ -44,6 +44,8 @@ class Making(Living):
             spec.check_name(asked.name)
         spec.check(asked)
         self._check_limits(asked.limits)
+        for secret in asked.secrets:
+            secrets.read(secret)  # what cannot be read is said now, not at the start
         with self._store.making():
             image = self._images.get(asked.image)
             container_id, name = self._store.reserve(asked.name, names.suggestions())
@@ -90,10 +92,10 @@ class Making(Living):
         }
         folder = self._store.folder(record.id) / "etc"
         bound = {f"/etc/{name}": str(folder / name) for name in files}
-        group = f"{self._parent}/{record.id}"
         if asked.init:
             files["init"] = first_process.content()
             bound[first_process.PLACE] = str(folder / "init")
+        group = f"{self._parent}/{record.id}"
         return files, spec.build(record.id, asked, self._images.get(asked.image), group, bound)
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
@@ -107,8 +109,7 @@ class Making(Living):
             **_life(asked),
         )  # fmt: skip
         _, config = self._files_and_config(record, asked)
-        made = plan.build(record, config, self._store.folder(record.id), self._host)
-        return [*made.in_order(), *(("init", step) for step in plan.shown_final_steps(config, asked.user))]
+        return plan.explain(record, config, self._store.folder(record.id), self._host)
 
     def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
         """Remove a container, its layer, log and snapshots."""

@@ -16,6 +16,7 @@ from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
+from backends.native.secrets import PlaceSecrets
 from backends.native.spec import limits_of
 from backends.oci import create, resources
 from backends.oci.gate import SocketGate
@@ -33,6 +34,7 @@ def request(
     *,
     stdio: Sequence[int] = (),
     own_fds: Sequence[int] = (),
+    secrets_fd: int = -1,
     run_dir: Path | None = None,
 ) -> CreateRequest:
     """Return the request that makes and starts a container."""
@@ -56,7 +58,7 @@ def request(
             mounts.MountOverlay(tuple(record.layers), str(folder / "upper"), str(folder / "work"), root),
         ],
         host_steps=functools.partial(_veth, record) if is_bridged else lambda _pid: (),
-        in_container=_address(record) if is_bridged else (),
+        in_container=[*(_address(record) if is_bridged else ()), *_secrets(record, root, secrets_fd)],
         own_fds=own_fds,
         is_traced=True,
         timeout_s=_TIMEOUT_S,
@@ -100,6 +102,10 @@ def _veth(record: ContainerRecord, pid: int) -> list[Step]:
         netlink.EnsureBridge(record.bridge, record.gateway, record.prefix_length),
         netlink.MakeVeth(record.host_link, "eth0", record.bridge, pid, record.mac),
     ]
+
+
+def _secrets(record: ContainerRecord, root: str, fd: int) -> list[Step]:
+    return [PlaceSecrets(root, record.secret_files, fd)] if record.secrets else []
 
 
 def _address(record: ContainerRecord) -> list[Step]:

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -127,10 +127,12 @@ class Spawner:
         self._let_go(client)
         with client, suppress(protocol.Closed, OSError, ValueError):
             message, fds = protocol.receive(client)
-            for fd in fds:
-                os.close(fd)
             client.settimeout(_REQUEST_TIMEOUT_S)
-            self._answer(client, message)
+            try:
+                self._answer(client, message, fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
 
     def _let_go(self, client: socket.socket) -> None:
         self._selector.unregister(client)
@@ -141,10 +143,10 @@ class Spawner:
             self._let_go(client)
             client.close()
 
-    def _answer(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+    def _answer(self, client: socket.socket, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         operation = message.get("op")
         if operation == "start":
-            self._start(client, message)
+            self._start(client, message, fds)
         elif operation == "look":
             protocol.send(client, {"ok": True})
             self._look()
@@ -156,14 +158,14 @@ class Spawner:
         else:
             protocol.send(client, {"error": "unknown request"})
 
-    def _start(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+    def _start(self, client: socket.socket, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         container_id = str(message.get("id"))
         if message.get("version") != self._version:
             protocol.send(client, {"stale": True})
             self._ends = True
             return
         try:
-            self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client))
+            self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client, fds))
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
 
@@ -200,9 +202,12 @@ def _say_ready() -> None:
         os.close(int(os.environ.pop(protocol.READY)))
 
 
-def _supervise(store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket) -> int:
+def _supervise(
+    store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket, fds: Sequence[int]
+) -> int:
+    """Run in the supervisor. fds are what came with the request: the secrets, if there are any."""
     try:
-        supervisor = Supervisor(store, container_id, host)
+        supervisor = Supervisor(store, container_id, host, *fds[:1])
         supervisor.start(client)
     except (InnkeeperError, OSError) as error:
         code = error.exit_code if isinstance(error, StartFailed) else 125

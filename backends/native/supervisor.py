@@ -28,6 +28,7 @@ from backends.native.network import Addresses
 from backends.native.record import Status
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
+from backends.native.secrets import SecretKeeper
 from backends.native.session import ExecSessions
 from backends.native.stdin import InputPump
 from backends.native.store import LOG, TRACE, ContainerStore
@@ -43,7 +44,7 @@ _LONGEST_TRACE = 1024**2
 class Supervisor:
     """The life of one container, from a start by its user to its last end."""
 
-    def __init__(self, store: ContainerStore, container_id: str, host: CgroupHost) -> None:
+    def __init__(self, store: ContainerStore, container_id: str, host: CgroupHost, secrets_fd: int = -1) -> None:
         self.store, self.id, self.host = store, container_id, host
         # First: from here on nobody removes it. Who cleans up after an earlier run holds it for a moment.
         self.alive_fd = store.hold_life_lock(container_id, timeout_s=_LOCK_S)
@@ -61,6 +62,7 @@ class Supervisor:
         self.restarts = Restarts(self)
         self.health = Health(self)
         self.journal = Journal(store.state_dir)
+        self.secrets = SecretKeeper(secrets_fd)
         self.log: LogWriter | None = None
         self.exit_code: int | None = None
         """Of the last run; None while the program runs."""
