@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MAX_TABLE = 16 << 20
@@ -44,6 +45,19 @@ def look_up(user: str) -> Account:
     more = (_number(group[2]) for group in groups if row and row[0] in group[3].split(","))
     wanted = dict.fromkeys((gid, *(number for number in more if number is not None)))
     return Account(uid, gid, tuple(wanted)[:_MAX_GROUPS], home)
+
+
+def group_numbers(names: Iterable[str]) -> tuple[int, ...]:
+    """Return the numbers of groups, as the container's /etc/group has them. Raises LookupError."""
+    found, table = [], None
+    for name in names:
+        table = _table("/etc/group", 4) if table is None else table
+        row = _find(table, name)
+        number = _number(row[2]) if row else None
+        if number is None:
+            raise LookupError(f"no group {name!r} in the container's /etc/group")
+        found.append(number)
+    return tuple(found)
 
 
 def _table(path: str, columns: int) -> list[list[str]]:

@@ -134,7 +134,8 @@ class Living(NativeCore):
             raise UsageError("there is no program to run")
         spec.check_program(asked.args, asked.env, asked.cwd)
         request = {"op": "exec", "args": list(asked.args), "env": list(asked.env), "cwd": asked.cwd, "user": asked.user,
-                   "terminal": asked.terminal, "size": asked.size}  # fmt: skip
+                   "terminal": asked.terminal, "size": asked.size, "privileged": asked.privileged,
+                   "detached": asked.detached}  # fmt: skip
         fds = () if asked.terminal else (stdio or (0, 1, 2))
         client = self._supervisor(ref)
         sock = client.connect()

@@ -177,7 +177,6 @@ def _life(asked: ContainerSpec) -> dict[str, Any]:
     """Return what the record keeps of how a container lives."""
     return {
         "stop_timeout_s": asked.stop_timeout_s,
-        "groups": [group for group in asked.groups if not group.isdigit()],
         "privileged": asked.privileged,
         "userns": asked.userns,
         "init": asked.init,

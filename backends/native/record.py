@@ -65,9 +65,6 @@ class ContainerRecord(_Json):
     stop_timeout_s: float | None = None
     """What stop waits before SIGKILL where the caller does not say; None: the backend's default."""
 
-    groups: list[str] = field(default_factory=list)
-    """Further groups of the program that are given by name; looked up in the container's own /etc/group."""
-
     privileged: bool = False
     userns: str = "host"
     init: bool = False

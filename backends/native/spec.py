@@ -134,6 +134,8 @@ def _process(
     user: dict[str, Any] = {"uid": 0, "gid": 0}
     if groups := [int(group) for group in asked.groups if group.isdigit()]:
         user["additionalGids"] = groups
+    if by_name := [group for group in asked.groups if not group.isdigit()]:
+        user["additionalGroups"] = by_name
     process: dict[str, Any] = {
         "terminal": asked.terminal,
         "user": user,

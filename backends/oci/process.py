@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.kernel import capability, credentials, lsm, scheduling, seccomp
-from backends.kernel.account import Account, look_up
+from backends.kernel.account import Account, group_numbers, look_up
 from backends.trace import Step
 
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -23,7 +23,8 @@ def account_of(process: Mapping[str, Any], user: str | None = None) -> Account:
     Raises LookupError for a name that is not there.
     """
     asked = process.get("user", {})
-    more = tuple(asked.get("additionalGids", ()))
+    # additionalGroups is Innkeeper's own: names, which only the container's own files turn into numbers.
+    more = (*asked.get("additionalGids", ()), *group_numbers(asked.get("additionalGroups", ())))
     if user is not None:
         found = look_up(user)
         return Account(found.uid, found.gid, tuple(dict.fromkeys((*found.groups, *more))), found.home)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import Unsupported, UsageError
 from backends.kernel import linux
-from backends.kernel.credentials import CAPABILITIES, DEFAULT_CAPABILITIES, names_of
+from backends.kernel.capability import CAPABILITIES, DEFAULT_CAPABILITIES, names_of
+from backends.kernel.lsm import has_apparmor, has_selinux
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -20,8 +22,6 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _ALL = "ALL"
-_APPARMOR = "/sys/module/apparmor/parameters/enabled"
-_SELINUX = "/sys/fs/selinux/enforce"
 _HINT = "no-new-privileges, seccomp=, apparmor=, label=, systempaths=unconfined, mask=, unmask="
 
 
@@ -48,6 +48,17 @@ def host_capabilities(*, full: bool = False) -> list[str]:
     if full or os.geteuid() != 0:
         return known
     return [name for name in names_of(linux.capget().permitted) if name in known]
+
+
+def all_privileges(config: Mapping[str, Any], process: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return config.json and its process for `exec --privileged`: all capabilities, no filter and no profile."""
+    part = {key: value for key, value in config["linux"].items() if key != "seccomp"}
+    freed = {key: value for key, value in process.items() if key not in ("apparmorProfile", "selinuxLabel")}
+    has_userns = any(entry["type"] == "user" for entry in part["namespaces"])
+    granted = host_capabilities(full=has_userns)
+    freed["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), granted)
+    freed["noNewPrivileges"] = False
+    return {**config, "linux": part}, freed
 
 
 def _names(option: str, given: Iterable[str]) -> list[str]:
@@ -132,7 +143,7 @@ def _label(words: Sequence[str]) -> str | None:
         if key not in parts or not colon or not value:
             raise UsageError(f"security option 'label={word}' is not known", hint="label=disable, label=type:TYPE …")
         parts[key] = value
-    if not os.path.exists(_SELINUX):
+    if not has_selinux():
         raise Unsupported("security option 'label': this kernel runs without SELinux")
     return ":".join(parts.values())
 
@@ -141,12 +152,3 @@ def _split(option: str) -> tuple[str, str]:
     separator = "=" if "=" in option else ":"
     key, _, value = option.partition(separator)
     return key, value
-
-
-def has_apparmor() -> bool:
-    """Say whether the kernel enforces AppArmor profiles."""
-    try:
-        with open(_APPARMOR, encoding="ascii") as file:
-            return file.read().strip() == "Y"
-    except OSError:
-        return False

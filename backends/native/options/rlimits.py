@@ -9,7 +9,7 @@ from typing import Any
 
 from backends.errors import Unsupported, UsageError
 from backends.kernel import linux
-from backends.kernel.credentials import mask_of
+from backends.kernel.capability import mask_of
 
 _INFINITY = 2**64 - 1
 """RLIM_INFINITY, which the OCI specification has as an unsigned number."""

@@ -12,7 +12,8 @@ import pytest
 
 from backends.container import ContainerSpec, Secret
 from backends.errors import InnkeeperError, Unsupported, UsageError
-from backends.kernel.credentials import DEFAULT_CAPABILITIES
+from backends.kernel import lsm
+from backends.kernel.capability import DEFAULT_CAPABILITIES
 from backends.native import spec
 from backends.native.images.image import ImageConfig
 from backends.native.options import devices, names, ports, privileges, rlimits, seccomp_file, volumes
@@ -80,7 +81,7 @@ def test_each_security_option_changes_what_it_names() -> None:
     assert "apparmorProfile" not in config(security_opts=("apparmor=unconfined", "label:disable"))["process"]
 
 
-@pytest.mark.skipif(privileges.has_apparmor(), reason="this kernel has AppArmor")
+@pytest.mark.skipif(lsm.has_apparmor(), reason="this kernel has AppArmor")
 def test_an_apparmor_profile_by_name_is_refused_where_the_kernel_has_none() -> None:
     with pytest.raises(Unsupported, match="AppArmor"):
         config(security_opts=("apparmor=mine",))
