@@ -48,7 +48,8 @@ class LogWriter:
             text = f"[innkeeper: {self._lost} bytes of output are lost: {self._why}]"
             lines.insert(0, self._now() + b" stderr F " + text.encode() + b"\n")
         try:
-            self._append(b"".join(lines))
+            for text in _batches(lines, self._limits.max_bytes):
+                self._append(text)
             self._lost = 0
         except OSError as error:
             self._lost += len(data)
@@ -95,6 +96,21 @@ class LogWriter:
             self._second = second
             self._prefix = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
         return b"%s.%09dZ" % (self._prefix, nanoseconds)
+
+
+def _batches(lines: list[bytes], most: int) -> Iterator[bytes]:
+    """Yield the lines in as few pieces as fit into files of at most so many bytes; 0: in one."""
+    if not most or sum(map(len, lines)) <= most:
+        yield b"".join(lines)
+        return
+    batch, size = [], 0
+    for line in lines:
+        if batch and size + len(line) > most:
+            yield b"".join(batch)
+            batch, size = [], 0
+        batch.append(line)
+        size += len(line)
+    yield b"".join(batch)
 
 
 def parse(line: bytes) -> LogLine | None:
