@@ -1,7 +1,7 @@
 """Programs run in a live container beside its first one (`inn exec`).
 
-A start is never waited for: the supervisor goes on with logs and other clients while a stage joins the
-container and becomes the program, and hears of it through a socket in its selector.
+A start is never waited for: the supervisor goes on with logs and other clients while the OCI runtime's stage
+joins the container and becomes the program, and hears of it through a socket in its selector.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import InnkeeperError, StartFailed, WrongState
-from backends.kernel import linux, namespaces
-from backends.native import program, protocol
-from backends.native.init import StepSender, report
-from backends.trace import Recorder
+from backends.native import protocol
+from backends.native.options import privileges
+from backends.oci import join
+from backends.oci.errors import NotRunning
 
 if TYPE_CHECKING:
     from backends.native.supervisor import Supervisor
@@ -31,18 +31,17 @@ _TIMEOUT_S = 30.0
 @dataclass(eq=False)
 class _Session:
     client: socket.socket | None
-    sync: socket.socket
-    """Where the stage and the program's process report, until execve closes their end."""
-
-    stage: int
-    """0 once it has ended."""
-
+    joining: join.Joining
     deadline_s: float
-    pid: int = 0
     terminal_fd: int | None = None
-    is_ready: bool = False
     runs: bool = False
     exit_code: int | None = None
+    is_detached: bool = False
+    """It goes on when its client goes away."""
+
+    @property
+    def pid(self) -> int:
+        return self.joining.pid
 
 
 class ExecSessions:
@@ -66,19 +65,14 @@ class ExecSessions:
             raise WrongState(f"cannot run a program in {name}: it is paused", hint="resume it first")
         if not message.get("terminal") and len(fds) != 3:
             raise InnkeeperError("an exec without a terminal needs three descriptors")
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            stage = os.fork()
-            if stage == 0:
-                try:
-                    ours.close()
-                    _stage(self._owner, message, fds, theirs)
-                finally:
-                    os._exit(0)
-        ours.setblocking(False)
-        session = _Session(client, ours, stage, time.monotonic() + _TIMEOUT_S)
+        try:
+            joining = join.begin(_request(self._owner, message, fds))
+        except NotRunning:
+            raise WrongState(f"cannot run a program in {name}: it has just ended") from None
+        joining.sync.setblocking(False)
+        session = _Session(client, joining, time.monotonic() + _TIMEOUT_S, is_detached=bool(message.get("detached")))
         self._sessions.append(session)
-        self._owner.selector.register(ours, selectors.EVENT_READ, lambda: self._hear(session))
+        self._owner.selector.register(joining.sync, selectors.EVENT_READ, lambda: self._hear(session))
 
     def next_deadline(self) -> float | None:
         """Return when give_up_on_late has something to do, on time.monotonic's clock."""
@@ -92,8 +86,8 @@ class ExecSessions:
     def ended(self, pid: int, exit_code: int) -> None:
         """Take note that a child ended, and tell the client of its session."""
         for session in self._sessions:
-            if session.stage == pid:
-                session.stage = 0
+            if session.joining.stage_pid == pid:
+                session.joining.stage_pid = 0
                 return
             if session.pid == pid:
                 session.exit_code = exit_code
@@ -111,7 +105,7 @@ class ExecSessions:
             session.client = None
             if not session.runs:
                 self._fail(session, WrongState("its client went away"))
-            elif session.exit_code is None:
+            elif session.exit_code is None and not session.is_detached:
                 os.kill(session.pid, signal.SIGHUP)
 
     def end_all(self) -> None:
@@ -124,47 +118,36 @@ class ExecSessions:
                 self._fail(session, WrongState("the container has just ended"))
 
     def _hear(self, session: _Session) -> None:
-        while True:
-            try:
-                message, fds = protocol.receive(session.sync)
-            except BlockingIOError:
-                return
-            except (protocol.Closed, OSError, ValueError):
-                if session.is_ready:
-                    self._announce(session)
-                else:
-                    self._fail(session, StartFailed("the process died before it became the program"))
-                return
-            if "pid" in message:
-                session.pid = int(message["pid"])
-                session.exit_code = self._ended_unheard.pop(session.pid, None)
-            elif "terminal" in message:
-                session.terminal_fd = fds[0]
-            elif "ready" in message:
-                session.is_ready = True
-            elif "failed" in message:
-                self._fail(session, StartFailed(message["failed"], exit_code=message["exit_code"]))
-                return
+        try:
+            while not session.joining.hear():
+                session.exit_code = self._ended_unheard.pop(session.pid, session.exit_code)
+        except BlockingIOError:
+            return
+        except InnkeeperError as error:
+            self._fail(session, error)
+        except (OSError, ValueError):
+            self._fail(session, StartFailed("the process died before it became the program"))
+        else:
+            self._announce(session)
 
     def _announce(self, session: _Session) -> None:
-        self._stop_hearing(session)
+        self._owner.selector.unregister(session.joining.sync)
+        joined = session.joining.result()
         session.runs = True
         if session.client is not None:
-            terminal = [session.terminal_fd] if session.terminal_fd is not None else []
+            terminal = [joined.terminal_fd] if joined.terminal_fd is not None else []
             with suppress(protocol.Closed, OSError):
                 protocol.send(session.client, {"ok": True, "pid": session.pid}, terminal)
-        self._close_terminal(session)
+        for fd in (joined.pidfd, joined.terminal_fd):
+            if fd is not None:
+                os.close(fd)
         if session.exit_code is not None:
             self._tell_of_end(session)
 
     def _fail(self, session: _Session, error: InnkeeperError) -> None:
-        self._stop_hearing(session)
-        self._close_terminal(session)
+        self._owner.selector.unregister(session.joining.sync)
+        session.joining.undo()
         self._sessions.remove(session)
-        for pid in (session.stage, session.pid if session.exit_code is None else 0):
-            if pid:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
         if session.client is not None:
             self._owner.requests.refuse(session.client, error)
 
@@ -174,57 +157,29 @@ class ExecSessions:
             with suppress(protocol.Closed, OSError):
                 protocol.send(session.client, {"exit_code": session.exit_code})
 
-    def _stop_hearing(self, session: _Session) -> None:
-        self._owner.selector.unregister(session.sync)
-        session.sync.close()
 
-    def _close_terminal(self, session: _Session) -> None:
-        if session.terminal_fd is not None:
-            os.close(session.terminal_fd)
-            session.terminal_fd = None
-
-
-def _stage(owner: Supervisor, message: Mapping[str, Any], fds: list[int], sync: socket.socket) -> None:
-    """Enter the container's cgroup and namespaces, and fork the program into its pid namespace."""
-    sender = StepSender(sync)
-    try:
-        # Not dumpable: a process of the container could otherwise open this interpreter through
-        # /proc/PID/exe or read its memory, as soon as it is seen in there (CVE-2019-5736).
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        owner.group.enter(os.getpid())
-        types = tuple(namespace["type"] for namespace in owner.config["linux"]["namespaces"])
-        # By the pidfd held since its start: were its pid another's by now, setns says ESRCH.
-        namespaces.join_all(owner.init_pidfd, types)
-        pid = os.fork()
-        if pid == 0:
-            _child(owner, message, fds, sync)
-            os._exit(125)
-        protocol.send(sync, {"pid": pid})
-    except ProcessLookupError:
-        report(sync, sender, WrongState("the container has just ended"))
-    except Exception as error:  # the end of a forked process
-        report(sync, sender, error)
-
-
-def _child(owner: Supervisor, message: Mapping[str, Any], fds: list[int], sync: socket.socket) -> None:
-    sender = StepSender(sync)
-    recorder = Recorder("exec")
-    process = owner.config["process"]
-    try:
-        if message.get("terminal"):
-            size = message.get("size")
-            slave = program.open_terminal(sync, (size[0], size[1]) if size else None)
-            stdio = [slave, slave, slave]
-        else:
-            os.setsid()
-            stdio = fds
-        program.use_as_stdio(stdio)
-        program.reset_signals()
-        namespaces.JoinSessionKeyring(f"_ses.{owner.id}").run()
-        more = ["TERM=xterm", *message.get("env", ())] if message.get("terminal") else message.get("env", ())
-        folder = message.get("cwd") or process["cwd"]
-        environment = program.become(owner.config, message.get("user") or owner.record.user, recorder, folder, more)
-        protocol.send(sync, {"ready": True})
-        program.execute(message["args"], environment)
-    except Exception as error:  # the end of a forked process
-        report(sync, sender, error)
+def _request(owner: Supervisor, message: Mapping[str, Any], fds: list[int]) -> join.JoinRequest:
+    process = dict(owner.config["process"])
+    terminal = bool(message.get("terminal"))
+    process |= {
+        "terminal": terminal,
+        "args": message["args"],
+        "cwd": message.get("cwd") or process["cwd"],
+        "env": [*process["env"], *(["TERM=xterm"] if terminal else []), *message.get("env", ())],
+    }
+    config: Mapping[str, Any] = owner.config
+    if message.get("privileged"):
+        config, process = privileges.all_privileges(config, process)
+    size = message.get("size")
+    return join.JoinRequest(
+        id=owner.id,
+        pid=owner.init_pid,
+        pidfd=owner.init_pidfd,
+        config=config,
+        process=process,
+        group=owner.group,
+        stdio=fds,
+        size=(size[0], size[1]) if size else None,
+        own_fds=owner.secrets.fds,
+        user=message.get("user") or owner.record.user or ("0" if process["user"]["uid"] == 0 else None),
+    )

@@ -20,7 +20,7 @@ from typing import Any
 from backends.errors import InnkeeperError, StartFailed, os_error_text
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, detect
-from backends.oci import hooks, init, messages, process, resources, rootfs, stage
+from backends.oci import cgroups, hooks, init, messages, process, resources, rootfs, stage
 from backends.oci.request import Created, CreateRequest
 from backends.oci.rootfs import Scene
 from backends.oci.stage import Namespaces
@@ -85,30 +85,34 @@ def scene_of(request: CreateRequest, namespaces: Namespaces) -> Scene:
 
 def group_steps(request: CreateRequest) -> list[Step]:
     """Return what makes and limits the control group."""
-    group, part = request.group, request.config.get("linux") or {}
+    group = request.group
     if group is None:
         return []
     if request.group_steps is not None:
         return [*group.create_steps(), *request.group_steps]
-    devices = resources.device_steps(group, (part.get("resources") or {}).get("devices") or ())
-    return [*group.create_steps(), *resources.steps(group, resources.of(request.config)), *devices]
+    wanted = resources.of(request.config)
+    devices = resources.device_steps(group, wanted.get("devices") or ())
+    return [*cgroups.create_steps(group, wanted), *resources.steps(group, wanted), *devices]
 
 
 def joined_steps(request: CreateRequest, pid: int) -> list[Step]:
-    """Return what the runtime does once init exists."""
+    """Return what the runtime does once init exists, before host_steps."""
     entering = request.group.enter_steps(pid) if request.group is not None else ()
-    written = process.parent_steps(request.config, request.config["process"], pid)
-    return [*entering, *written, *request.host_steps(pid)]
+    return [*entering, *process.parent_steps(request.config, request.config["process"], pid)]
 
 
-def explain(request: CreateRequest, final: Sequence[Step] = ()) -> list[tuple[str, Step]]:
-    """Return (process, step) of a creation in order, none of them run; `final` are those of the program's user."""
+def explain(request: CreateRequest, user: Account, runtime: str = "runtime") -> list[tuple[str, Step]]:
+    """Return (process, step) of a creation in order, none of them run.
+
+    user is who the program is taken to run as: one given by name is known only inside the container.
+    """
+    final = process.privilege_steps(request.config, request.config["process"], user)
     namespaces = Namespaces.of(request.config)
     scene = scene_of(request, namespaces)
     parts: list[tuple[str, Sequence[Step]]] = [
-        ("runtime", group_steps(request)),
+        (runtime, group_steps(request)),
         ("stage", [*namespaces.join_steps({}), *namespaces.user_steps(), *namespaces.new_steps()]),
-        ("runtime", joined_steps(request, 0)),
+        (runtime, [*joined_steps(request, 0), *request.host_steps(0)]),
         ("init", init.alone_steps(request, scene, {})),
         ("init", init.joined_steps(request, namespaces)),
         ("init", init.entering_steps(request, scene)),
@@ -211,6 +215,8 @@ class _Creation:
         """Init exists: put it into its cgroup, give it its network, and let the hooks see it."""
         request, pid = self._request, self._created.pid
         self._run(joined_steps(request, pid))
+        with request.holding():
+            self._run(request.host_steps(pid))
         for kind in ("prestart", "createRuntime"):
             if (request.config.get("hooks") or {}).get(kind):
                 hooks.run(request.config, kind, request.state("creating", pid), folder=request.bundle)
@@ -253,7 +259,8 @@ class _Creation:
         elif "pid" in message:
             self._created.pid = int(message["pid"])
             self._created.pidfd = os.pidfd_open(self._created.pid)
-            os.waitpid(self._stage_pid, 0)
+            with suppress(ChildProcessError):
+                os.waitpid(self._stage_pid, 0)
             self._stage_pid = 0
         elif "terminal" in message:
             self._created.terminal_fd = fds[0]

@@ -96,7 +96,8 @@ def _enter(
     # A working directory that is missing is made; where the root is to be read-only, now is the time.
     rooted.make_directory(scene.root, process["cwd"])
     if process.get("terminal"):
-        _make_terminal(request, scene, sync)
+        is_console = "mount" in Namespaces.of(config)
+        terminal.attach(scene.root, process, request.size, request.console, sync, is_console=is_console)
     else:
         terminal.use_as_stdio(request.stdio)
     program.forbid_imports()
@@ -107,30 +108,9 @@ def _enter(
         process,
         request.user,
         first_fd=request.first_fd,
-        more_environment=request.more_environment(),
-        take_listener=lambda fd: _send_listener(sync, fd),
+        more_environment=program.listening(request.listen_fds),
+        take_listener=lambda fd: program.send_listener(sync, fd),
     )
     runner.flush()
     messages.send(sync, {"created": True})
     return found
-
-
-def _send_listener(sync: socket.socket, fd: int) -> None:
-    messages.send(sync, {"seccomp": True}, [fd])
-    os.close(fd)
-
-
-def _make_terminal(request: CreateRequest, scene: Scene, sync: socket.socket) -> None:
-    size = terminal.size_of(request.config["process"], request.size)
-    master, slave = terminal.open_pair(scene.root, size)
-    if "mount" in Namespaces.of(request.config):
-        terminal.bind_console(scene.root, slave)
-    terminal.make_controlling(slave)
-    if request.console is None:
-        messages.send(sync, {"terminal": True}, [master])
-    else:
-        terminal.send_master(request.console, master)
-        os.close(request.console)
-    os.close(master)
-    terminal.use_as_stdio((slave, slave, slave))
-    os.close(slave)

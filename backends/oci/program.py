@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from backends.errors import StartFailed
 from backends.kernel import linux
+from backends.oci import messages
 from backends.oci import process as privileges
 from backends.oci.messages import StepRunner
 
@@ -77,6 +79,17 @@ def _run(runner: StepRunner, steps: Sequence[Any], take_listener: Callable[[int]
         result = runner.run(step)
         if step.kind == "seccomp" and isinstance(result, int):
             take_listener(result)
+
+
+def send_listener(sync: socket.socket, fd: int) -> None:
+    """Send the descriptor of a filter to the runtime."""
+    messages.send(sync, {"seccomp": True}, [fd])
+    os.close(fd)
+
+
+def listening(sockets: int) -> list[str]:
+    """Return the variables that tell a program of sockets it gets (sd_listen_fds(3)); called in its process."""
+    return [f"LISTEN_FDS={sockets}", f"LISTEN_PID={os.getpid()}"] if sockets else []
 
 
 def environment_of(entries: Sequence[str], home: str) -> dict[str, str]:

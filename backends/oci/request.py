@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,9 @@ class CreateRequest:
     host_steps: Callable[[int], Sequence[Step]] = lambda _pid: ()
     """In the runtime, when init (pid) is in its namespaces; undone if the creation fails later."""
 
+    holding: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Held while host_steps run."""
+
     in_container: Sequence[Step] = ()
     """In init, in its namespaces, before the pivot."""
 
@@ -82,10 +85,6 @@ class CreateRequest:
     def first_fd(self) -> int:
         """The first descriptor that the program does not get."""
         return 3 + self.listen_fds + self.preserve_fds
-
-    def more_environment(self) -> list[str]:
-        """Return the variables that go with listen_fds; called in init."""
-        return [f"LISTEN_FDS={self.listen_fds}", f"LISTEN_PID={os.getpid()}"] if self.listen_fds else []
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from backends.kernel import linux, rooted
+from backends.oci import messages
 
 _MASTER_NAME = b"/dev/ptmx"
 """What runc sends beside the descriptor: the name under which it was opened."""
@@ -79,6 +80,33 @@ def connect(path: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
         sock.connect(path)
         return sock.detach()
+
+
+def attach(
+    root: str,
+    process: Mapping[str, Any],
+    size: tuple[int, int] | None,
+    console: int | None,
+    sync: socket.socket,
+    *,
+    is_console: bool = False,
+) -> None:
+    """Give this process, which leads a session, a terminal of its own; its master goes to console, else to sync.
+
+    is_console puts it at /dev/console, too, in the mount namespace we are in.
+    """
+    master, slave = open_pair(root, size_of(process, size))
+    if is_console:
+        bind_console(root, slave)
+    make_controlling(slave)
+    if console is None:
+        messages.send(sync, {"terminal": True}, [master])
+    else:
+        send_master(console, master)
+        os.close(console)
+    os.close(master)
+    use_as_stdio((slave, slave, slave))
+    os.close(slave)
 
 
 def make_controlling(slave: int) -> None:

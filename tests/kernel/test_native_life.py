@@ -33,7 +33,7 @@ def test_the_exit_code_is_that_of_the_program(native: NativeBackend, run: Run, l
 
 @pytest.mark.parametrize(
     "program,code,words",
-    [("no-such-program", 127, "no such file"), ("/etc", 126, "directory"), ("/etc/passwd", 126, "Permission denied")],
+    [("no-such-program", 127, "not found"), ("/etc", 126, "is a directory"), ("/etc/passwd", 126, "permission denied")],
 )
 def test_a_program_that_cannot_run_is_told_as_docker_tells_it(
     native: NativeBackend, program: str, code: int, words: str
