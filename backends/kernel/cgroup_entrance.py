@@ -22,7 +22,7 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -59,6 +59,20 @@ class Entrance:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def fds(self) -> list[int]:
+        """The open files, to be sent to another process: v2's two first, which are -1 where there is no v2."""
+        return [self._unified, self._procs, *self._tasks]
+
+    @classmethod
+    def received(cls, path: str, fds: Sequence[int], *, has_v2: bool) -> Entrance:
+        """Return an entrance of files that came over a socket: `fds` without the -1."""
+        made = cls.__new__(cls)
+        made.path, made._inside = path, False
+        made._unified, made._procs = fds[:2] if has_v2 else (-1, -1)
+        made._tasks = list(fds[2 if has_v2 else 0 :])
+        return made
 
     def fork(self) -> int:
         """Like os.fork(), but the child is in the v2 group from its first moment, where the kernel can do that.

@@ -32,6 +32,7 @@ class CgroupTasks:
         """Its folder in the v2 hierarchy; None on a v1 host."""
 
         self._freezer = freezer
+        self._nudges = 0
         self._main = unified or freezer or next(iter(self.directories.values()), "")
 
     def exists(self) -> bool:
@@ -129,9 +130,14 @@ class CgroupTasks:
             write_text(f"{self._freezer}/freezer.state", "FROZEN" if frozen else "THAWED")
 
     def _again_if_v1(self) -> None:
-        # A v1 freeze can hang half-way (FREEZING) on a task that was waking up; writing again goes on with it.
+        # A v1 freeze can hang half-way (FREEZING) on tasks that were waking up or being made; writing again goes
+        # on with it, and letting all go for a moment now and then gets it out of the rarest knots.
         directory = self._freezer
         if directory is not None and read_text(f"{directory}/freezer.state") == "FREEZING":
+            self._nudges += 1
+            if self._nudges % 25 == 0:
+                self._set_v1_freezer("THAWED")
+                time.sleep(0.01)
             self._set_v1_freezer("FROZEN")
 
     def _set_v1_freezer(self, state: str) -> None:
