@@ -221,7 +221,7 @@ class SetOomScore(KernelStep):
             if int(os.read(fd, 16)) != self.score:
                 os.pwrite(fd, str(self.score).encode(), 0)
         except PermissionError as error:
-            text = f"cannot lower oom_score_adj to {self.score}: {error.strerror}; CAP_SYS_RESOURCE is needed"
+            text = f"{error.strerror}: lowering it needs CAP_SYS_RESOURCE"
             raise OSError(error.errno, text) from error
         finally:
             os.close(fd)

@@ -92,7 +92,7 @@ class SetScheduler(KernelStep):
         try:
             process_calls.sched_setattr(POLICIES[self.policy], flags, *numbers)
         except OSError as error:
-            raise OSError(error.errno, f"error setting scheduler: {os.strerror(error.errno or 0)}") from error
+            raise OSError(error.errno, f"error setting scheduler: {os.strerror(error.errno or 0).lower()}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class SetIoPriority(KernelStep):
             value = IO_CLASSES[self.io_class] << 13 | self.priority
             process_calls.ioprio_set(process_calls.IOPRIO_WHO_PROCESS, 0, value)
         except OSError as error:
-            raise OSError(error.errno, f"failed to set io priority: {os.strerror(error.errno or 0)}") from error
+            raise OSError(error.errno, f"failed to set io priority: {os.strerror(error.errno or 0).lower()}") from error
 
 
 @dataclass(frozen=True, slots=True)
