@@ -70,13 +70,11 @@ def _system(asked: ContainerSpec) -> list[Mount]:
 
 
 def _ipc(asked: ContainerSpec) -> list[Mount]:
+    queues = _mount("/dev/mqueue", "mqueue", "mqueue", _PLAIN)  # of the ipc namespace, whosever that is
     if asked.ipc_mode == "host":
-        return [bind("/dev/shm", "/dev/shm"), bind("/dev/mqueue", "/dev/mqueue")]
+        return [bind("/dev/shm", "/dev/shm"), queues]
     size = asked.shm_bytes or _SHM_BYTES
-    return [
-        _mount("/dev/shm", "tmpfs", "shm", [*_PLAIN, "mode=1777", f"size={size >> 10}k"]),
-        _mount("/dev/mqueue", "mqueue", "mqueue", _PLAIN),
-    ]
+    return [_mount("/dev/shm", "tmpfs", "shm", [*_PLAIN, "mode=1777", f"size={size >> 10}k"]), queues]
 
 
 def _sys(asked: ContainerSpec, access: Sequence[str]) -> Mount:
