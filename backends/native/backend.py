@@ -22,6 +22,7 @@ from backends.model import (
 )
 from backends.native import check, demo
 from backends.native.core import LIVE, NAME
+from backends.native.copying import Copying
 from backends.native.edge import translated
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
@@ -43,7 +44,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Saving, Making, Lasting, Looking):
+class NativeBackend(Saving, Making, Lasting, Copying, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

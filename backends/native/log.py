@@ -45,8 +45,8 @@ class LogWriter:
         if pieces[-1]:
             lines.append(head + b" P " + pieces[-1] + b"\n")
         if self._lost:
-            text = f"[innkeeper: {self._lost} bytes of output are lost: {self._why}]"
-            lines.insert(0, self._now() + b" stderr F " + text.encode() + b"\n")
+            mark = f"[innkeeper: {self._lost} bytes of output are lost: {self._why}]"
+            lines.insert(0, self._now() + b" stderr F " + mark.encode() + b"\n")
         try:
             for text in _batches(lines, self._limits.max_bytes):
                 self._append(text)
@@ -103,7 +103,8 @@ def _batches(lines: list[bytes], most: int) -> Iterator[bytes]:
     if not most or sum(map(len, lines)) <= most:
         yield b"".join(lines)
         return
-    batch, size = [], 0
+    batch: list[bytes] = []
+    size = 0
     for line in lines:
         if batch and size + len(line) > most:
             yield b"".join(batch)
