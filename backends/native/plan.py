@@ -18,7 +18,7 @@ from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
 from backends.native.secrets import PlaceSecrets
 from backends.native.spec import limits_of
-from backends.oci import create, resources
+from backends.oci import resources, steps
 from backends.oci.gate import SocketGate
 from backends.oci.request import CreateRequest
 from backends.trace import Step
@@ -74,7 +74,7 @@ def explain(
     """Return (process, step) of a start in order. A user given by name is known only inside the container."""
     name = (record.user or "").partition(":")[0]
     account = Account(int(name) if name.isdigit() else 0, 0, (0,), "/")
-    return create.explain(request(record, config, folder, host), account, "supervisor")
+    return steps.explain(request(record, config, folder, host), account, "supervisor")
 
 
 def _state(

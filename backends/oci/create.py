@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -19,16 +18,14 @@ from typing import Any
 
 from backends.errors import InnkeeperError, StartFailed, os_error_text
 from backends.kernel.account import Account
-from backends.kernel.cgroup import Cgroup, detect
-from backends.oci import cgroups, hooks, init, messages, process, resources, rootfs, stage
+from backends.kernel.cgroup_entrance import Entrance
+from backends.oci import ending, hooks, init, messages, process, rootfs, stage, steps
 from backends.oci.request import Created, CreateRequest
 from backends.oci.rootfs import Scene
 from backends.oci.stage import Namespaces
 from backends.trace import Recorder, Step, StepRecord
 
-__all__ = ["CreateRequest", "Created", "create", "explain", "scene_of", "started"]
-
-_DEATH_S = 5.0
+__all__ = ["CreateRequest", "Created", "create", "started"]
 
 
 def create(request: CreateRequest, recorder: Recorder) -> Created:
@@ -68,59 +65,6 @@ def started(created: Created, recorder: Recorder | None = None, *, is_open: bool
             created.sync = None
 
 
-def scene_of(request: CreateRequest, namespaces: Namespaces) -> Scene:
-    """Return what the file system's steps follow from."""
-    mode = request.cgroup_mode or (request.group.host.mode if request.group is not None else detect().mode)
-    paths = dict(request.group.directories) if request.group is not None else {}
-    return Scene(
-        config=request.config,
-        bundle=request.bundle,
-        root=request.root,
-        cgroup_mode=mode,
-        has_userns="user" in namespaces,
-        no_pivot=request.no_pivot,
-        group_paths=paths,
-    )
-
-
-def group_steps(request: CreateRequest) -> list[Step]:
-    """Return what makes and limits the control group."""
-    group = request.group
-    if group is None:
-        return []
-    if request.group_steps is not None:
-        return [*group.create_steps(), *request.group_steps]
-    wanted = resources.of(request.config)
-    devices = resources.device_steps(group, wanted.get("devices") or ())
-    return [*cgroups.create_steps(group, wanted), *resources.steps(group, wanted), *devices]
-
-
-def joined_steps(request: CreateRequest, pid: int) -> list[Step]:
-    """Return what the runtime does once init exists, before host_steps."""
-    entering = request.group.enter_steps(pid) if request.group is not None else ()
-    return [*entering, *process.parent_steps(request.config, request.config["process"], pid)]
-
-
-def explain(request: CreateRequest, user: Account, runtime: str = "runtime") -> list[tuple[str, Step]]:
-    """Return (process, step) of a creation in order, none of them run.
-
-    user is who the program is taken to run as: one given by name is known only inside the container.
-    """
-    final = process.privilege_steps(request.config, request.config["process"], user)
-    namespaces = Namespaces.of(request.config)
-    scene = scene_of(request, namespaces)
-    parts: list[tuple[str, Sequence[Step]]] = [
-        (runtime, group_steps(request)),
-        ("stage", [*namespaces.join_steps({}), *namespaces.user_steps(), *namespaces.new_steps()]),
-        (runtime, [*joined_steps(request, 0), *request.host_steps(0)]),
-        ("init", init.alone_steps(request, scene, {})),
-        ("init", init.joined_steps(request, namespaces)),
-        ("init", init.entering_steps(request, scene)),
-        ("init", final),
-    ]
-    return [(who, step) for who, steps in parts for step in steps]
-
-
 class _Creation:
     """What a creation has made so far, so that a failure can take it back."""
 
@@ -136,6 +80,7 @@ class _Creation:
         self._group_was_there = True
         self._created = Created(0, -1)
         self._failed_step = ""
+        self._oom_kills = 0
 
     @property
     def at_work(self) -> str:
@@ -146,7 +91,7 @@ class _Creation:
         request = self._request
         self._check_descriptors()
         self._check_group()
-        scene = scene_of(request, self._namespaces)
+        scene = steps.scene_of(request, self._namespaces)
         # Compiles the system call filter, which is then found ready in the child, and tells what cannot be.
         process.privilege_steps(request.config, request.config["process"], Account(0, 0, (), "/"))
         namespace_fds = self._namespaces.open()
@@ -160,7 +105,7 @@ class _Creation:
             sync.settimeout(request.timeout_s)
             self._fork(scene, namespace_fds, mount_fds, theirs)
         self._close_fds()
-        self._run(group_steps(request))
+        self._run(steps.group_steps(request))
         self._hear(lambda message: "pid" in message)
         self._join()
         messages.send(sync, {"go": True, "state": self._state_for_init()})
@@ -204,7 +149,8 @@ class _Creation:
                     namespace_fds,
                     offsets,
                     theirs,
-                    lambda: init.run(request, scene, mount_fds, theirs),
+                    lambda entrance: init.run(request, self._namespaces, scene, mount_fds, theirs, entrance),
+                    group=request.group.path if request.group is not None else None,
                     is_traced=request.is_traced,
                 )
             finally:
@@ -212,9 +158,9 @@ class _Creation:
         self._stage_pid = pid
 
     def _join(self) -> None:
-        """Init exists: put it into its cgroup, give it its network, and let the hooks see it."""
+        """Init exists: give it its network, and let the hooks see it."""
         request, pid = self._request, self._created.pid
-        self._run(joined_steps(request, pid))
+        self._run(steps.joined_steps(request, pid))
         with request.holding():
             self._run(request.host_steps(pid))
         for kind in ("prestart", "createRuntime"):
@@ -227,8 +173,8 @@ class _Creation:
             return None
         return self._request.state("creating", self._created.pid)
 
-    def _run(self, steps: Sequence[Step]) -> None:
-        for step in steps:
+    def _run(self, wanted: Sequence[Step]) -> None:
+        for step in wanted:
             self._failed_step = ""
             try:
                 self._recorder.run(step)
@@ -270,6 +216,9 @@ class _Creation:
 
     def _serve(self, need: str) -> None:
         assert self._sync is not None
+        if need == "group":
+            self._send_entrance()
+            return
         part = self._request.config["linux"]
         if need == "maps":
             from backends.kernel.userns import MapUsers
@@ -281,6 +230,17 @@ class _Creation:
 
             self._run([SetOffsets(self._stage_pid, part["timeOffsets"])])
         messages.send(self._sync, {"ok": True})
+
+    def _send_entrance(self) -> None:
+        """The group is made by now: the stage gets the files by which init enters it."""
+        assert self._sync is not None
+        assert self._request.group is not None
+        entrance = Entrance(self._request.group)
+        try:
+            fds = [fd for fd in entrance.fds if fd >= 0]
+            messages.send(self._sync, {"has_v2": entrance.has_v2}, fds)
+        finally:
+            entrance.close()
 
     def _send_listener(self, fd: int) -> None:
         from backends.oci import notify
@@ -295,13 +255,9 @@ class _Creation:
 
     def death(self) -> StartFailed:
         """Their end of the socket closed before they could say why."""
-        group = self._request.group
         if self._oom_kills:
             return StartFailed("its memory limit is too low to start it", hint="give it more: --memory")
-        assert group is None or group is not None
         return StartFailed(f"{self.at_work}its init died before it ran the program")
-
-    _oom_kills = 0
 
     def undo(self) -> None:
         """Take back what was done, last first; what the kernel refuses is left, so that all the rest goes."""
@@ -315,7 +271,7 @@ class _Creation:
             with suppress(ChildProcessError):
                 os.waitpid(self._stage_pid, 0)
         if created.pidfd >= 0:
-            end(created.pid, created.pidfd)
+            ending.end(created.pid, created.pidfd)
         if created.terminal_fd is not None:
             os.close(created.terminal_fd)
         self._close_fds()
@@ -323,7 +279,7 @@ class _Creation:
             with suppress(OSError, InnkeeperError):
                 step.undo()
         if group is not None and not self._group_was_there:
-            _remove(group)
+            ending.remove(group)
         self._done, self._created = [], Created(0, -1)
 
     def _close_fds(self) -> None:
@@ -332,25 +288,6 @@ class _Creation:
             with suppress(OSError):
                 os.close(fd)
         self._fds = []
-
-
-def end(pid: int, pidfd: int) -> None:
-    """Kill a process, wait until it is dead, reap it if it is our child, and close the descriptor."""
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    watch = select.poll()
-    watch.register(pidfd, select.POLLIN)
-    watch.poll(_DEATH_S * 1000)
-    with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-    os.close(pidfd)
-
-
-def _remove(group: Cgroup) -> None:
-    with suppress(OSError, InnkeeperError):
-        if group.is_populated():
-            group.kill()
-        group.remove()
 
 
 def _raise_failure(message: dict[str, Any]) -> None:

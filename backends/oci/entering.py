@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
 
-from backends.errors import KernelRefused
 from backends.kernel.cgroup import Cgroup
-from backends.kernel.cgroup_steps import AttachProcess
+from backends.kernel.cgroup_entrance import Entrance
+from backends.kernel.cgroup_file import read_text
 from backends.oci.errors import OciError
 
+_THREADED = frozenset({"cpu", "cpuset", "perf_event", "pids"})
+"""v2 controllers that a group with processes of its own may hand down."""
 
-def enter(group: Cgroup, sub_groups: Sequence[str], init_pid: int) -> None:
-    """Move this process. Raises OciError, KernelRefused."""
+
+def entrance(group: Cgroup, sub_groups: Sequence[str], init_pid: int) -> Entrance:
+    """Return the open files by which a process enters. Raises OciError, GuestVanished, KernelRefused."""
     directories = directories_of(group, sub_groups)
-    for mount, directory in directories.items():
-        try:
-            AttachProcess(directory, os.getpid()).run()
-        except KernelRefused as error:
-            # A v2 group that its own init has divided takes no process; init's part of it does.
-            if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP) or sub_groups or mount != _unified(group):
-                raise
-            AttachProcess(_group_of_init(group, init_pid), os.getpid()).run()
+    unified = directories.get(_unified(group))
+    if unified is not None and not sub_groups and _is_divided(unified):
+        # A v2 group that its own init has divided takes no process; init's part of it does.
+        directories[_unified(group)] = _group_of_init(group, init_pid) or unified
+    return Entrance(Cgroup(group.host, group.path, directories))
+
+
+def _is_divided(directory: str) -> bool:
+    handed = (read_text(f"{directory}/cgroup.subtree_control") or "").split()
+    return not _THREADED.issuperset(handed)
 
 
 def directories_of(group: Cgroup, sub_groups: Sequence[str]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 ::
 
-    stage   enters the container's cgroup, then its namespaces (by a pidfd, so of no other process), forks, ends
-    child   session, keyring, terminal · user, capabilities, filter · program found · execve
+    stage   enters the container's namespaces (by a pidfd, so of no other process), forks, ends
+    child   the container's cgroup · session, keyring, terminal · user, capabilities, filter · program found · execve
 
 `join()` waits until the program runs; a supervisor that must not wait uses `begin()` and `Joining.hear()`.
 """
@@ -22,10 +22,11 @@ from backends.errors import StartFailed, os_error_text
 from backends.kernel import joining, linux
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup
+from backends.kernel.cgroup_entrance import EnterGroup, Entrance
 from backends.kernel.joining import FILES
 from backends.kernel.keyring import JoinSessionKeyring
 from backends.oci import entering, messages, process, program, terminal
-from backends.oci.create import end
+from backends.oci.ending import end
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.messages import StepRunner
 from backends.oci.state import start_ticks
@@ -259,15 +260,18 @@ def _stage(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
         # Nobody in there shall trace us, or read our memory or our binary through /proc (CVE-2019-5736).
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
         runner.run_all(process.affinity_steps(request.process, 0, final=False))
+        entrance = None
         if request.group is not None:
-            entering.enter(request.group, request.sub_groups, request.pid)
+            entrance = entering.entrance(request.group, request.sub_groups, request.pid)
         kinds = kinds_to_join(request.config, request.pid)
         program.forbid_imports()
-        joining.join_process(pidfd, kinds)
+        # Inside its namespace of cgroups the kernel lets nobody be born in a group, so the child enters that itself.
+        last = [] if "user" in kinds else [kind for kind in kinds if kind == "cgroup"]
+        joining.join_process(pidfd, [kind for kind in kinds if kind not in last])
         runner.flush()
-        pid = os.fork()
+        pid = os.fork() if entrance is None else entrance.fork()
         if pid == 0:
-            _child(request, sync)
+            _child(request, sync, entrance, pidfd, last)
             os._exit(125)
         messages.send(sync, {"pid": pid})
     except (ProcessLookupError, FileNotFoundError):
@@ -276,9 +280,15 @@ def _stage(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
         runner.report(error)
 
 
-def _child(request: JoinRequest, sync: socket.socket) -> None:
+def _child(
+    request: JoinRequest, sync: socket.socket, entrance: Entrance | None, pidfd: int, namespaces: Sequence[str]
+) -> None:
     runner = StepRunner("exec", sync, is_traced=request.is_traced)
     try:
+        if entrance is not None:
+            runner.run(EnterGroup(entrance.path, entrance))
+        if namespaces:
+            joining.join_process(pidfd, namespaces)
         messages.receive(sync)
         os.setsid()
         terminal.reset_signals()

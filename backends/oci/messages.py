@@ -23,7 +23,7 @@ from backends.errors import InnkeeperError, os_error_text
 from backends.trace import Recorder, StepRecord
 
 _MAX_MESSAGE = 200_000
-_MAX_FDS = 4
+_MAX_FDS = 32
 _MAX_TEXT = 4000
 _FLUSH_AFTER_S = 0.005
 

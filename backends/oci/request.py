@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from backends.kernel.cgroup import Cgroup
@@ -77,9 +77,6 @@ class CreateRequest:
 
     timeout_s: float | None = None
     """How long to wait for the stage and init each time; None: as long as they live."""
-
-    cgroup_mode: str = field(default="")
-    """ "v1", "v2" or "hybrid"; empty: the group's host's."""
 
     @property
     def first_fd(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from backends.errors import InnkeeperError
 from backends.kernel import joining, linux
+from backends.kernel.cgroup_entrance import Entrance
 from backends.kernel.joining import JoinNamespaces
 from backends.kernel.namespaces import Unshare
 from backends.oci import messages
@@ -74,11 +75,16 @@ def run(
     fds: Mapping[str, int],
     has_offsets: bool,
     sync: socket.socket,
-    run_init: Callable[[], None],
+    run_init: Callable[[Entrance | None], None],
     *,
+    group: str | None,
     is_traced: bool,
 ) -> None:
-    """Run in a fork of the runtime. Comes back in the stage when init has been forked; init never does."""
+    """Run in a fork of the runtime. Comes back in the stage when init has been forked; init never does.
+
+    group is the path of init's control group, into which it is born as far as the kernel allows; the stage, which
+    has no part in the container's limits, never is in it.
+    """
     signal.set_wakeup_fd(-1)
     runner = StepRunner("stage", sync, is_traced=is_traced)
     try:
@@ -91,10 +97,11 @@ def run(
         runner.run_all(namespaces.new_steps())
         if has_offsets:
             _ask(sync, "offsets")
+        entrance = None if group is None else _entrance(sync, group)
         runner.flush()
-        pid = os.fork()
+        pid = os.fork() if entrance is None else entrance.fork()
         if pid == 0:
-            run_init()
+            run_init(entrance)
             os._exit(125)
         messages.send(sync, {"pid": pid})
     except Exception as error:  # the end of a forked process
@@ -107,6 +114,13 @@ def _be_mapped(sync: socket.socket) -> None:
     _ask(sync, "maps")
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     joining.become_root()
+
+
+def _entrance(sync: socket.socket, path: str) -> Entrance:
+    """Ask the runtime, which makes the group meanwhile, for its open files."""
+    messages.send(sync, {"need": "group"})
+    message, fds = messages.receive(sync)
+    return Entrance.received(path, fds, has_v2=message["has_v2"])
 
 
 def _ask(sync: socket.socket, what: str) -> None:
