@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from backends.kernel import linux, mount_options, rooted
 from backends.kernel import mount_calls as calls
+from backends.kernel.mount_in_root import set_bind_attributes
 from backends.kernel.mount_options import MountOptions
 from backends.kernel.mountinfo import MountEntry, read_mountinfo
-from backends.kernel.mounts import KernelStep, MountFailed, said, set_bind_attributes
+from backends.kernel.mounts import KernelStep, MountFailed, said
 
 _FLAGS = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
 _ATTRIBUTES = calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NODEV | calls.MOUNT_ATTR_NOEXEC

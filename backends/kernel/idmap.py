@@ -6,8 +6,8 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
-from backends.errors import Unsupported
 from backends.kernel import linux
 from backends.kernel import mount_calls as calls
 
@@ -16,7 +16,10 @@ IdRange = tuple[int, int, int]
 
 
 def user_namespace(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> int:
-    """Return a descriptor of a user namespace with these maps, in which no process lives. The caller closes it."""
+    """Return a descriptor of a user namespace with these maps, in which no process lives. The caller closes it.
+
+    Needs the host's procfs and the right to write any map.
+    """
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     end_read, end_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -28,7 +31,7 @@ def user_namespace(uids: Sequence[IdRange], gids: Sequence[IdRange]) -> int:
         answer = os.read(ready_read, 16)
         if answer != b"0":
             number = int(answer or errno.ECHILD)
-            raise OSError(number, f"no user namespace for the maps: {os.strerror(number)}")
+            raise OSError(number, f"no user namespace for the owners: {os.strerror(number)}")
         _write(f"/proc/{pid}/uid_map", uids)
         _write(f"/proc/{pid}/gid_map", gids)
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -63,21 +66,34 @@ def _write(path: str, ranges: Sequence[IdRange]) -> None:
         os.close(fd)
 
 
-def mapped_tree(source: str, userns_fd: int, *, recursive: bool, map_below: bool) -> int:
-    """Return a descriptor of a copy of the mount at source, with mapped owners, attached nowhere.
+@dataclass(frozen=True, slots=True)
+class MappedTree:
+    """How the owners of one mount are mapped."""
 
-    recursive takes the mounts below along, map_below maps them too. Raises Unsupported where a file system
-    cannot; there is never a mount without the map.
-    """
+    userns_fd: int
+    """A user namespace that has the maps; closed when the tree has been opened."""
+
+    map_below: bool = False
+    """Whether the mounts below it are mapped too."""
+
+    def open(self, source: str, *, recursive: bool) -> int:
+        """Return a descriptor of a mapped copy of the mount at source, attached nowhere."""
+        try:
+            return open_mapped(source, self.userns_fd, recursive=recursive, map_below=self.map_below)
+        finally:
+            os.close(self.userns_fd)
+
+
+def open_mapped(source: str, userns_fd: int, *, recursive: bool, map_below: bool) -> int:
+    """Return the same. There is never a tree without the map: where a file system cannot, OSError says so."""
     tree = calls.open_tree(source, recursive=recursive)
     try:
         calls.set_attributes(tree, set=calls.MOUNT_ATTR_IDMAP, userns_fd=userns_fd, recursive=map_below)
     except OSError as error:
         os.close(tree)
-        text = f"failed to set MOUNT_ATTR_IDMAP on {source}: {os.strerror(error.errno or 0).lower()}"
-        if error.errno == errno.EINVAL:
+        number = error.errno or 0
+        text = f"failed to set MOUNT_ATTR_IDMAP on {source}: {os.strerror(number).lower()}"
+        if number == errno.EINVAL:
             text += " (maybe the filesystem used doesn't support idmap mounts on this kernel?)"
-        if error.errno in (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise Unsupported(text) from error
-        raise OSError(error.errno, text) from error
+        raise OSError(number, text) from error
     return tree

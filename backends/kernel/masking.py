@@ -41,30 +41,46 @@ class MaskPaths(KernelStep):
         )
 
     def run(self) -> None:
-        null = _null_device()
+        null, empty = _null_device(), -1
         try:
             for path in dict.fromkeys(os.path.normpath(path) for path in self.paths):
                 with _existing(path) as fd:
-                    if fd is not None:
-                        self._mask(fd, null, path)
+                    if fd is None:
+                        continue
+                    if not rooted.is_directory(fd):
+                        _cover(fd, null, path)
+                    elif empty >= 0:
+                        _cover(fd, empty, path)
+                    else:
+                        # The first folder's mask is the others' too: they share one tmpfs.
+                        empty = self._empty_folder(fd, path)
         finally:
             os.close(null)
+            if empty >= 0:
+                os.close(empty)
 
-    def _mask(self, fd: int, null: int, path: str) -> None:
-        try:
-            cover = self._empty_folder() if rooted.is_directory(fd) else calls.copy_of(null)
-            try:
-                calls.attach(cover, fd)
-            finally:
-                os.close(cover)
-        except OSError as error:
-            raise MaskFailed(f'can\'t mask path "{path}": {said(error)}') from error
-
-    def _empty_folder(self) -> int:
+    def _empty_folder(self, fd: int, path: str) -> int:
+        """Cover a folder with a new tmpfs, and return the descriptor of that."""
         context = (("context", self.label),) if self.label else ()
-        fd = calls.new_filesystem("tmpfs", "tmpfs", (("nr_blocks", "1"), ("nr_inodes", "1"), *context))
-        calls.set_attributes(fd, set=calls.MOUNT_ATTR_RDONLY)
-        return fd
+        empty = calls.new_filesystem("tmpfs", "tmpfs", (("nr_blocks", "1"), ("nr_inodes", "1"), *context))
+        try:
+            calls.set_attributes(empty, set=calls.MOUNT_ATTR_RDONLY)
+            calls.attach(empty, fd)
+        except OSError as error:
+            os.close(empty)
+            raise MaskFailed(f'can\'t mask path "{path}": {said(error)}') from error
+        return empty
+
+
+def _cover(fd: int, cover: int, path: str) -> None:
+    try:
+        copy = calls.copy_of(cover)
+        try:
+            calls.attach(copy, fd)
+        finally:
+            os.close(copy)
+    except OSError as error:
+        raise MaskFailed(f'can\'t mask path "{path}": {said(error)}') from error
 
 
 def _null_device() -> int:

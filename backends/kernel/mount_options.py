@@ -92,6 +92,15 @@ _BIND_ATTRIBUTES = (
     (linux.MS_NOEXEC, calls.MOUNT_ATTR_NOEXEC),
     (linux.MS_NOSYMFOLLOW, calls.MOUNT_ATTR_NOSYMFOLLOW),
 )
+_OWN_FLAGS = (
+    (linux.MS_RDONLY, "ro"),
+    (linux.MS_SYNCHRONOUS, "sync"),
+    (linux.MS_DIRSYNC, "dirsync"),
+    (linux.MS_LAZYTIME, "lazytime"),
+    (_MS_MANDLOCK, "mand"),
+)
+"""Flags of a file system rather than of a mount, by the names that fsconfig(2) has for them."""
+
 _ATIME_CHOICE = linux.MS_NOATIME | linux.MS_RELATIME | linux.MS_STRICTATIME
 _ATIME_FLAGS = _ATIME_CHOICE | linux.MS_NODIRATIME
 
@@ -165,9 +174,13 @@ class MountOptions:
 
     @property
     def insistent_attributes(self) -> tuple[int, int]:
-        """The same, but what was not mentioned stays as it is: for mounts whose flags may not be lifted."""
-        wanted, _ = self.bind_attributes
-        unwanted = sum(attribute for flag, attribute in _BIND_ATTRIBUTES if self.cleared & flag)
+        """The same, but what was not mentioned stays as it is: for mounts whose flags may not be lifted.
+
+        Only that symlinks are not followed is never locked.
+        """
+        wanted, unlocked = self.bind_attributes
+        unwanted = unlocked & calls.MOUNT_ATTR_NOSYMFOLLOW
+        unwanted |= sum(attribute for flag, attribute in _BIND_ATTRIBUTES if self.cleared & flag)
         if self.flags & _ATIME_CHOICE:
             unwanted |= calls.MOUNT_ATTR__ATIME
         return wanted, unwanted
@@ -176,9 +189,7 @@ class MountOptions:
     def pairs(self) -> tuple[tuple[str, str | None], ...]:
         """The data as (key, value) for fsconfig(2), with the flags of the file system itself."""
         found = [_pair(option) for option in split_data(self.data)]
-        flags = ((linux.MS_SYNCHRONOUS, "sync"), (linux.MS_DIRSYNC, "dirsync"), (linux.MS_LAZYTIME, "lazytime"),
-                 (_MS_MANDLOCK, "mand"))  # fmt: skip
-        return (*found, *((name, None) for flag, name in flags if self.flags & flag))
+        return (*found, *((name, None) for flag, name in _OWN_FLAGS if self.flags & flag))
 
 
 def _pair(option: str) -> tuple[str, str | None]:

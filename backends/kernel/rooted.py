@@ -17,6 +17,7 @@ from backends.kernel import linux
 
 _MAX_LINKS = 40
 _MAX_TRIES = 1000
+_MAX_RACES = 20
 
 
 def open_in_root(root: str | int, path: str, flags: int = os.O_PATH, mode: int = 0) -> int:
@@ -56,22 +57,33 @@ def target(root: str | int, path: str, *, make: str = "") -> Iterator[str]:
 
 def open_or_make(root: str | int, path: str, make: str) -> int:
     """Return an O_PATH descriptor of what is at path; make "dir" or "file" creates it where it is missing."""
-    try:
-        return open_in_root(root, path)
-    except FileNotFoundError:
-        if not make:
-            raise
+    for _ in range(_MAX_RACES):
+        try:
+            return open_in_root(root, path)
+        except FileNotFoundError:
+            if not make:
+                raise
+        # Missing again after it was made: somebody renames folders, or it cannot be made there at all.
+        with suppress(FileNotFoundError):
+            if make == "dir":
+                make_directory(root, path)
+            else:
+                _make_file(root, path)
+    return open_in_root(root, path)
+
+
+def _make_file(root: str | int, path: str) -> None:
     for _ in range(_MAX_LINKS):
         folder, name = os.path.split(path.rstrip("/"))
-        if make == "dir" or not name:
-            make_directory(root, path)
-            return open_in_root(root, path)
         make_directory(root, folder or "/")
         try:
             os.close(open_in_root(root, path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644))
-            return open_in_root(root, path, os.O_PATH | os.O_NOFOLLOW)
+            return
         except FileExistsError:
-            path = _through_link(root, folder, name)
+            through = _through_link(root, folder, name)
+            if through == f"{folder}/{name}":
+                return
+            path = through
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 

@@ -1,15 +1,18 @@
-"""Mounts that the runtime makes for a container, since its init cannot: with mapped owners, or out of init's reach."""
+"""Help that a container's init needs for some of its mounts, prepared by the runtime.
+
+With the host's own users, init may map owners itself and needs only a user namespace that has the map. In a user
+namespace it may neither do that nor reach every source: a helper with the host's rights makes those mounts.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backends.kernel import idmap, mount_options
-from backends.kernel import mount_calls as calls
+from backends.kernel import idmap, mount_helper, mount_options
 from backends.kernel.idmap import IdRange
+from backends.kernel.mount_helper import Wanted
 from backends.kernel.mount_options import MountOptions
 from backends.kernel.mounts import MountFailed, said
 from backends.oci.errors import ConfigInvalid
@@ -20,74 +23,61 @@ if TYPE_CHECKING:
 Ranges = tuple[IdRange, ...]
 
 
-def open_all(scene: Scene) -> dict[int, int]:
-    """Return descriptors by the index of the mount. Raises Unsupported, ConfigInvalid, MountFailed."""
+def open_all(scene: Scene, *, not_for: Collection[int] = ()) -> dict[int, int]:
+    """Return descriptors by the index of the mount. Raises ConfigInvalid, MountFailed.
+
+    not_for are mounts that are made too late for help.
+    """
+    wanted: dict[int, Wanted] = {}
+    for index, entry in enumerate(scene.mounts):
+        found = _wanted(scene, index, entry)
+        if found and index in not_for:
+            raise ConfigInvalid(f"mounts[{index}]: what is mounted below a cgroup mount cannot be id-mapped")
+        if found:
+            wanted[index] = found
+    if scene.has_userns:
+        return mount_helper.start(wanted) if wanted else {}
+    return _user_namespaces(scene, wanted)
+
+
+def _wanted(scene: Scene, index: int, entry: Mapping[str, Any]) -> Wanted | None:
+    options = mount_options.parse(entry.get("options") or ())
+    source = os.path.join(scene.bundle, entry.get("source") or "")
+    if options.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
+        if not options.is_bind or options.is_remount:
+            raise ConfigInvalid(f"mounts[{index}]: id-mapped mounts are only supported for bind-mounts")
+        return _mapped(scene, index, entry, options, source)
+    if scene.has_userns and options.is_bind and not options.is_remount and not _is_reachable(scene, source):
+        return Wanted(source, options.is_recursive)
+    return None
+
+
+def _mapped(scene: Scene, index: int, entry: Mapping[str, Any], options: MountOptions, source: str) -> Wanted:
+    uids, gids, path = _ranges(entry.get("uidMappings")), _ranges(entry.get("gidMappings")), ""
+    if not uids and not gids and scene.has_userns:
+        # The container's own user namespace: one that exists, or the maps it will have.
+        path = next((str(ns.get("path") or "") for ns in scene.linux["namespaces"] if ns["type"] == "user"), "")
+        uids, gids = _ranges(scene.linux.get("uidMappings")), _ranges(scene.linux.get("gidMappings"))
+    if not path and not (uids and gids):
+        raise ConfigInvalid(f"mounts[{index}]: id-mapped mounts must have both uid and gid mappings specified")
+    # "idmap" maps the mount itself, "ridmap" also those below it.
+    return Wanted(source, options.is_recursive, uids, gids, path, options.idmap == "ridmap")
+
+
+def _user_namespaces(scene: Scene, wanted: Mapping[int, Wanted]) -> dict[int, int]:
     fds: dict[int, int] = {}
-    spaces: dict[tuple[Ranges, Ranges] | str, int] = {}
+    made: dict[tuple[Ranges, Ranges], int] = {}
     try:
-        for index, entry in enumerate(scene.mounts):
-            try:
-                fd = _open(scene, index, entry, spaces)
-            except OSError as error:
-                source, place = entry.get("source", ""), entry["destination"]
-                raise MountFailed(source, place, said(error), error.errno) from error
-            if fd is not None:
-                fds[index] = fd
-    except BaseException:
+        for index, one in wanted.items():
+            key = (one.uids, one.gids)
+            made[key] = os.dup(made[key]) if key in made else idmap.user_namespace(*key)
+            fds[index] = made[key]
+    except OSError as error:
         for fd in fds.values():
             os.close(fd)
-        raise
-    finally:
-        for fd in spaces.values():
-            os.close(fd)
+        entry = scene.mounts[index]
+        raise MountFailed(entry.get("source", ""), entry["destination"], said(error), error.errno) from error
     return fds
-
-
-def _open(
-    scene: Scene, index: int, entry: Mapping[str, Any], spaces: dict[tuple[Ranges, Ranges] | str, int]
-) -> int | None:
-    wanted = mount_options.parse(entry.get("options") or ())
-    source = os.path.join(scene.bundle, entry.get("source") or "")
-    if wanted.idmap or entry.get("uidMappings") or entry.get("gidMappings"):
-        if not wanted.is_bind:
-            raise ConfigInvalid(f"mounts[{index}]: id-mapped mounts are only supported for bind-mounts")
-        space = _user_namespace(scene, index, entry, spaces)
-        # "idmap" maps the mount itself, "ridmap" also those below it.
-        below = wanted.idmap == "ridmap"
-        return idmap.mapped_tree(source, space, recursive=wanted.is_recursive, map_below=below)
-    if wanted.is_bind and not wanted.is_remount and scene.has_userns and not _is_reachable(scene, source):
-        return _plain(source, wanted)
-    return None
-
-
-def _plain(source: str, wanted: MountOptions) -> int | None:
-    with suppress(PermissionError):  # a runtime that is not root: its init can reach no less than itself
-        return calls.open_tree(source, recursive=wanted.is_recursive)
-    return None
-
-
-def _user_namespace(
-    scene: Scene, index: int, entry: Mapping[str, Any], spaces: dict[tuple[Ranges, Ranges] | str, int]
-) -> int:
-    uids, gids = _ranges(entry.get("uidMappings")), _ranges(entry.get("gidMappings"))
-    if uids and gids:
-        key: tuple[Ranges, Ranges] | str = (uids, gids)
-    elif not uids and not gids and scene.has_userns:
-        key = _container_namespace(scene)
-    else:
-        raise ConfigInvalid(f"mounts[{index}]: id-mapped mounts must have both uid and gid mappings specified")
-    if key not in spaces:
-        made = os.open(key, os.O_RDONLY | os.O_CLOEXEC) if isinstance(key, str) else idmap.user_namespace(*key)
-        spaces[key] = made
-    return spaces[key]
-
-
-def _container_namespace(scene: Scene) -> tuple[Ranges, Ranges] | str:
-    """Return what the container's own user namespace is: one that exists, by path, or the maps it will have."""
-    for entry in scene.linux.get("namespaces") or ():
-        if entry["type"] == "user" and entry.get("path"):
-            return str(entry["path"])
-    return _ranges(scene.linux.get("uidMappings")), _ranges(scene.linux.get("gidMappings"))
 
 
 def _ranges(entries: Sequence[Mapping[str, int]] | None) -> Ranges:
@@ -105,7 +95,7 @@ def _is_reachable(scene: Scene, path: str) -> bool:
         try:
             found = os.stat(folder)
         except OSError:
-            return True  # init will say what is wrong with it
+            return True  # made by an earlier mount, or missing: init will see
         is_own = _has(uids, found.st_uid) and _has(gids, found.st_gid)
         if not is_own and not found.st_mode & 0o001:
             return False

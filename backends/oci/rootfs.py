@@ -2,7 +2,7 @@
 
 ::
 
-    runtime   host_mount_fds   mounts that only the host's root can make: with mapped owners, out of reach
+    runtime   host_mount_fds   help for mounts that only the host's root can make: mapped owners, out of reach
     init      prepare_steps    propagation, root, mounts, devices
               enter_steps      cgroup mounts, pivot_root, read-only, masks   (in its cgroup, after the hooks)
 """
@@ -18,7 +18,10 @@ from typing import Any
 from backends.kernel import devnodes, linux, masking, mount_options
 from backends.kernel.cgroup_mount import MountCgroups
 from backends.kernel.devnodes import DeviceNode, MakeDevices, MakeLinks
-from backends.kernel.mounts import MountInRoot, SetPropagation
+from backends.kernel.idmap import MappedTree
+from backends.kernel.mount_helper import HelpedTree
+from backends.kernel.mount_in_root import MountInRoot, TreeMaker
+from backends.kernel.mounts import SetPropagation
 from backends.kernel.root_switch import ChangeRoot, MoveRoot, PivotRoot, PrepareRoot
 from backends.oci.errors import ConfigInvalid
 from backends.trace import Step
@@ -73,16 +76,15 @@ class Scene:
 
 
 def host_mount_fds(scene: Scene) -> dict[int, int]:
-    """Return descriptors of mounts that only the runtime can make, by their index in the config's mounts.
+    """Return descriptors that make mounts which init cannot make alone, by their index in the config's mounts.
 
-    Runs in the runtime; init inherits them, and its steps use and close them. Raises Unsupported where a file
-    system cannot map owners.
+    Runs in the runtime; init inherits them, and its steps use and close them.
     """
     if not scene.has_userns and not any(_is_mapped(entry) for entry in scene.mounts):
         return {}
     from backends.oci import host_mounts
 
-    return host_mounts.open_all(scene)
+    return host_mounts.open_all(scene, not_for=_late(scene))
 
 
 def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
@@ -105,7 +107,7 @@ def enter_steps(scene: Scene) -> list[Step]:
     steps.append(MoveRoot(scene.root) if scene.no_pivot else PivotRoot(scene.root))
     if scene.propagation in _TIED:
         steps.append(SetPropagation(scene.propagation))
-    delayed = tuple(entry["destination"] for entry in scene.mounts if _is_readonly_later(entry))
+    delayed = tuple(_place(scene, entry) for entry in scene.mounts if _is_readonly_later(scene, entry))
     if delayed:
         steps.append(masking.FinishReadonly(delayed))
     if scene.is_readonly:
@@ -135,22 +137,28 @@ def _is_bind(entry: Mapping[str, Any]) -> bool:
     return "bind" in options or "rbind" in options
 
 
-def _is_readonly_later(entry: Mapping[str, Any]) -> bool:
+def _is_readonly_later(scene: Scene, entry: Mapping[str, Any]) -> bool:
     """Whether it has to be writable for as long as something is mounted on it, or made in it."""
     if _is_bind(entry) or not mount_options.parse(entry.get("options") or ()).flags & linux.MS_RDONLY:
         return False
-    return entry.get("type") == "tmpfs" or _place(entry) == "/dev"
+    return entry.get("type") == "tmpfs" or _place(scene, entry) == "/dev"
 
 
-def _place(entry: Mapping[str, Any]) -> str:
-    return posixpath.normpath("/" + str(entry["destination"]).lstrip("/"))
+def _destination(scene: Scene, entry: Mapping[str, Any]) -> str:
+    """Return where a mount goes in the container, even if it was given as a path on the host."""
+    destination, root = str(entry["destination"]), scene.root.rstrip("/")
+    return destination.removeprefix(root) if root and destination.startswith(f"{root}/") else destination
+
+
+def _place(scene: Scene, entry: Mapping[str, Any]) -> str:
+    return posixpath.normpath("/" + _destination(scene, entry).lstrip("/"))
 
 
 def _late(scene: Scene) -> frozenset[int]:
     """Return which mounts wait for the cgroup: its own, and what is mounted into them afterwards."""
     found, tops = set(), []
     for index, entry in enumerate(scene.mounts):
-        place = _place(entry)
+        place = _place(scene, entry)
         if entry.get("type") in _CGROUP_TYPES and not _is_bind(entry):
             tops.append(f"{place}/")
         elif not any(place.startswith(top) for top in tops):
@@ -166,7 +174,7 @@ def _late_mount(scene: Scene, index: int) -> Step:
     return MountCgroups(
         scene.root,
         scene.cgroup_mode,
-        entry["destination"],
+        _destination(scene, entry),
         tuple(entry.get("options") or ()),
         in_namespace="cgroup" in scene.namespaces,
         group_paths=scene.group_paths,
@@ -178,18 +186,28 @@ def _mount(scene: Scene, index: int, fds: Mapping[int, int]) -> Step:
     options, source = tuple(entry.get("options") or ()), entry.get("source") or ""
     if _is_bind(entry):
         source = os.path.join(scene.bundle, source)
+        if mount_options.parse(options).data:  # the kernel would ignore it
+            text = "bind mounts cannot have any filesystem-specific options applied"
+            raise ConfigInvalid(f"mounts[{index}].options: {text}")
     if entry.get("type") == "devpts" and scene.has_userns:
         options = tuple(option for option in options if not _is_foreign_group(scene, option))
     return MountInRoot(
         scene.root,
-        entry["destination"],
+        _destination(scene, entry),
         entry.get("type") or "",
         source,
         options,
-        mount_fd=fds.get(index, -1),
+        maker=_maker(scene, entry, fds[index]) if index in fds else None,
         label=scene.label,
         in_userns=scene.has_userns,
     )
+
+
+def _maker(scene: Scene, entry: Mapping[str, Any], fd: int) -> TreeMaker:
+    """Return what host_mount_fds has prepared: its helper's socket, or a user namespace with a map of owners."""
+    if scene.has_userns:
+        return HelpedTree(fd, is_mapped=_is_mapped(entry))
+    return MappedTree(fd, map_below="ridmap" in (entry.get("options") or ()))
 
 
 def _is_foreign_group(scene: Scene, option: str) -> bool:
@@ -202,7 +220,7 @@ def _is_foreign_group(scene: Scene, option: str) -> bool:
 
 
 def _device_steps(scene: Scene) -> list[Step]:
-    if any(_is_bind(entry) and _place(entry) == "/dev" for entry in scene.mounts):
+    if any(_is_bind(entry) and _place(scene, entry) == "/dev" for entry in scene.mounts):
         return []  # it is somebody else's, and complete
     asked = [_node(entry) for entry in scene.linux.get("devices") or ()]
     places = {posixpath.normpath(node.path) for node in asked}

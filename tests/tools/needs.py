@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -29,7 +30,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import InnkeeperError
-from backends.kernel import block
+from backends.kernel import block, idmap
 from backends.kernel.cgroup import CgroupHost, detect
 from tests.tools import uml
 
@@ -194,3 +195,19 @@ def _libvirt(_: str) -> str:
 def _overlay(_: str) -> str:
     listed = Path("/proc/filesystems").read_text().split()
     return "" if "overlay" in listed else "this kernel has no overlay file system"
+
+
+@facility("userns")
+def _userns(_: str) -> str:
+    allowed = Path("/proc/sys/user/max_user_namespaces")
+    return "" if allowed.exists() and allowed.read_text().strip() != "0" else "there are no user namespaces"
+
+
+@facility("idmap")
+def _idmap(_: str) -> str:
+    try:
+        space = idmap.user_namespace(((0, 1000, 1),), ((0, 1000, 1),))
+        os.close(idmap.MappedTree(space).open(tempfile.gettempdir(), recursive=False))
+    except OSError as error:
+        return f"owners of mounts cannot be mapped in {tempfile.gettempdir()}: {error.strerror}"
+    return ""
