@@ -42,7 +42,6 @@ _PACKAGES = {
     "textual": ("the screen", ""),
     "pyroute2": ("networks of containers", ""),
     "psutil": ("figures of the host", ""),
-    "pyseccomp": ("system call filters", ""),
     "libvirt": ("virtual machines", _LIBVIRT),
 }
 
