@@ -33,8 +33,8 @@ from backends.kernel.cgroup_tasks import CgroupTasks
 
 _NR_CLONE3 = 435
 _CLONE_INTO_CGROUP = 0x200000000
-_CANNOT = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EOPNOTSUPP})
-"""clone3 is missing or filtered, or a user namespace keeps us from it: the slower way is left."""
+_CANNOT = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.E2BIG, errno.ENOENT})
+"""clone3 is missing or filtered, or a namespace of users or cgroups keeps us from it: the slower way is left."""
 
 
 class Entrance:
@@ -64,6 +64,11 @@ class Entrance:
     def fds(self) -> list[int]:
         """The open files, to be sent to another process: v2's two first, which are -1 where there is no v2."""
         return [self._unified, self._procs, *self._tasks]
+
+    @property
+    def has_v2(self) -> bool:
+        """True if the group is in the v2 hierarchy too."""
+        return self._unified >= 0
 
     @classmethod
     def received(cls, path: str, fds: Sequence[int], *, has_v2: bool) -> Entrance:
@@ -118,18 +123,23 @@ class Entrance:
 class EnterGroup:
     """Put the process that runs the step into a group, as its only thread."""
 
-    entrance: Entrance
+    path: str
+    entrance: Entrance | None = None
+    """None where the step is only told about."""
+
     kind: str = "attach"
 
     def describe(self) -> str:
-        return f"enter the group {self.entrance.path} in every hierarchy"
+        return f"enter the group {self.path} in every hierarchy"
 
     def by_hand(self) -> str:
-        return f"for f in /sys/fs/cgroup/*/{self.entrance.path}/tasks; do echo 0 > $f; done"
+        return f"for f in /sys/fs/cgroup/*/{self.path}/cgroup.procs; do echo $$ > $f; done"
 
     def run(self) -> None:
-        """Enter. Raises KernelRefused."""
+        """Enter, and close the files. Raises KernelRefused."""
+        assert self.entrance is not None
         self.entrance.enter()
+        self.entrance.close()
 
     def undo(self) -> None:
         """Nothing: the kernel takes a process out when it ends."""
