@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import limiting, names, plan, secrets, spec
+from backends.native import drivers, limiting, names, plan, secrets, spec
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
@@ -43,6 +43,7 @@ class Making(Living):
         if asked.name is not None:
             spec.check_name(asked.name)
         spec.check(asked)
+        drivers.get(asked.driver, self._store.run_dir).check(self._host)
         self._check_limits(asked.limits)
         for secret in asked.secrets:
             secrets.read(secret)  # what cannot be read is said now, not at the start
@@ -109,7 +110,9 @@ class Making(Living):
             **_life(asked),
         )  # fmt: skip
         _, config = self._files_and_config(record, asked)
-        return plan.explain(record, config, self._store.folder(record.id), self._host)
+        driver = drivers.get(asked.driver, self._store.run_dir)
+        driver.check(self._host)
+        return driver.explain(*plan.explained(record, config, self._store.folder(record.id), self._host))
 
     def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
         """Remove a container, its layer, log and snapshots."""

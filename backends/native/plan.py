@@ -18,7 +18,7 @@ from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
 from backends.native.secrets import PlaceSecrets
 from backends.native.spec import limits_of
-from backends.oci import resources, steps
+from backends.oci import resources
 from backends.oci.gate import SocketGate
 from backends.oci.request import CreateRequest
 from backends.trace import Step
@@ -68,13 +68,12 @@ def request(
     return found
 
 
-def explain(
+def explained(
     record: ContainerRecord, config: Mapping[str, Any], folder: Path, host: CgroupHost
-) -> list[tuple[str, Step]]:
-    """Return (process, step) of a start in order. A user given by name is known only inside the container."""
+) -> tuple[CreateRequest, Account]:
+    """Return what a driver needs to explain a start. A user given by name is known only inside the container."""
     name = (record.user or "").partition(":")[0]
-    account = Account(int(name) if name.isdigit() else 0, 0, (0,), "/")
-    return steps.explain(request(record, config, folder, host), account, "supervisor")
+    return request(record, config, folder, host), Account(int(name) if name.isdigit() else 0, 0, (0,), "/")
 
 
 def _state(

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import InnkeeperError, StartFailed, WrongState
-from backends.native import protocol
+from backends.native import drivers, protocol
+from backends.native.drivers.driver import Joining
 from backends.native.options import privileges
 from backends.oci import join
 from backends.oci.errors import NotRunning
@@ -31,7 +32,7 @@ _TIMEOUT_S = 30.0
 @dataclass(eq=False)
 class _Session:
     client: socket.socket | None
-    joining: join.Joining
+    joining: Joining
     deadline_s: float
     terminal_fd: int | None = None
     runs: bool = False
@@ -66,7 +67,8 @@ class ExecSessions:
         if not message.get("terminal") and len(fds) != 3:
             raise InnkeeperError("an exec without a terminal needs three descriptors")
         try:
-            joining = join.begin(_request(self._owner, message, fds))
+            driver = drivers.get(self._owner.record.driver, self._owner.store.run_dir)
+            joining = driver.begin_join(_request(self._owner, message, fds))
         except NotRunning:
             raise WrongState(f"cannot run a program in {name}: it has just ended") from None
         joining.sync.setblocking(False)

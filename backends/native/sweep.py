@@ -13,6 +13,7 @@ from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
+from backends.native import drivers
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -49,6 +50,7 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
             group.kill()
             group.remove()
     finally:
+        drivers.clean_up(record.driver, store.run_dir, record.id)
         if record.bridge and record.network == "bridge":
             with suppress(OSError):
                 detach(store.run_dir, record.host_link, record.bridge)
