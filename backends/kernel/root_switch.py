@@ -21,17 +21,23 @@ class PrepareRoot(KernelStep):
     parent: str = "private"
     """Propagation of the mount that the root is on: "private" or "slave"."""
 
+    is_mounted: bool = False
+    """Whether the root is a mount of this namespace already, which then needs no copy."""
+
     kind = "mount"
 
     def describe(self) -> str:
-        return f"bind {self.root} on itself, its parent {self.parent}"
+        return f"make the mount above {self.root} {self.parent}" + ("" if self.is_mounted else ", bind it on itself")
 
     def by_hand(self) -> str:
-        return f"mount --make-{self.parent} $(findmnt -nT {self.root} -o TARGET); mount --rbind {self.root} {self.root}"
+        line = f"mount --make-{self.parent} $(findmnt -nT {self.root} -o TARGET)"
+        return line if self.is_mounted else f"{line}; mount --rbind {self.root} {self.root}"
 
     def run(self) -> None:
         self._cut_off_parent()
-        # Not mount(2) with MS_BIND alone: an image that is a mount point already brings mounts of its own along.
+        if self.is_mounted:
+            return
+        # Recursive: an image may bring mounts of its own along.
         tree = calls.open_tree(self.root, recursive=True)
         place = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -42,6 +48,8 @@ class PrepareRoot(KernelStep):
 
     def _cut_off_parent(self) -> None:
         path = os.path.realpath(self.root)
+        if self.is_mounted:
+            path = os.path.dirname(path)
         while True:
             try:
                 linux.mount("", path, "", mount_options.PROPAGATION[self.parent])

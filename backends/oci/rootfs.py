@@ -44,6 +44,9 @@ class Scene:
     group_paths: Mapping[str, str] = field(default_factory=dict)
     """Mount point of a hierarchy → the container's folder in it."""
 
+    is_root_mounted: bool = False
+    """Whether somebody mounts the root in the container's own namespace before prepare_steps."""
+
     @property
     def linux(self) -> Mapping[str, Any]:
         """config.linux."""
@@ -93,7 +96,7 @@ def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
         return _shared_steps(scene)
     parent = "slave" if scene.propagation.endswith("slave") else "private"
     before = scene.propagation if scene.propagation and "bindable" not in scene.propagation else "rslave"
-    steps: list[Step] = [SetPropagation(before), PrepareRoot(scene.root, parent)]
+    steps: list[Step] = [SetPropagation(before), PrepareRoot(scene.root, parent, scene.is_root_mounted)]
     late = _late(scene)
     steps += [_mount(scene, index, fds) for index in range(len(scene.mounts)) if index not in late]
     return [*steps, *_device_steps(scene)]

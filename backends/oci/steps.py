@@ -39,6 +39,7 @@ def scene_of(request: CreateRequest, namespaces: Namespaces) -> Scene:
         has_userns="user" in namespaces,
         no_pivot=request.no_pivot,
         group_paths=dict(group.directories) if group is not None else {},
+        is_root_mounted=bool(request.before_mounts),
     )
 
 
