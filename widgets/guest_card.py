@@ -11,7 +11,7 @@ from backends.model import Guest, GuestState
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_column import STATE_ROLES
 from widgets.guest_row import GuestRow
-from widgets.line import EMPTY, Line, Span, line
+from widgets.line import EMPTY, Line, Role, Span, line
 from widgets.text import fit
 from widgets.units import UNKNOWN, count, duration, percent, size, with_unit
 
@@ -53,6 +53,12 @@ def _identity(row: GuestRow) -> list[Line]:
     lines = [line((row.name, "title"), "  ", (kind, "dim")), _label("State", *state)]
     if guest.note:
         lines.append(_label("Note", (guest.note, "")))
+    if guest.health:
+        roles: dict[str, Role] = {"healthy": "good", "unhealthy": "bad"}
+        lines.append(_label("Health", (guest.health, roles.get(guest.health, ""))))
+    if guest.restart_policy:
+        again = f"  {guest.restarts} in a row" if guest.restarts else ""
+        lines.append(_label("Restart", (guest.restart_policy, ""), (again, "dim")))
     if not guest.state.is_live and guest.exit_code is not None:
         lines.append(_label("Exit code", (str(guest.exit_code), "" if guest.exit_code == 0 else "warn")))
     if row.uptime_s is not None and guest.started_s is not None:

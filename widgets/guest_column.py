@@ -101,8 +101,14 @@ def _cpu_history(row: GuestRow, width: int) -> tuple[Span, ...]:
 def _note(row: GuestRow, width: int) -> tuple[Span, ...]:
     told = clean(row.note)
     if told:
-        return ((fit(told, width), "bad" if told.startswith("OOM") else "dim"),)
+        return ((fit(told, width), _note_role(told)),)
     return ((fit("up " + duration(row.uptime_s) if row.uptime_s is not None else "", width), "dim"),)
+
+
+def _note_role(told: str) -> Role:
+    if told.startswith(("OOM", "unhealthy")):
+        return "bad"
+    return "good" if told.startswith("healthy") else "dim"
 
 
 def _figure(name: str, alarm: float | None = None) -> Cell:

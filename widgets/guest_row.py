@@ -45,6 +45,8 @@ class GuestRow:
             return f"{self.pending} …"
         guest = self.guest
         told = guest.note
+        if guest.health and guest.state.is_live:
+            told = guest.health + (f", {told}" if told else "")
         if not told and not guest.state.is_live and guest.exit_code is not None:
             told = f"exit {guest.exit_code}"
         if self.rates.oom_kills or guest.oom_kills:

@@ -93,10 +93,12 @@ def _short(note: str) -> str:
 
 
 def state_text(guest: Guest) -> str:
-    """Return the state with the exit code and OOM kills: "stopped (137, 1 OOM kill)"."""
-    reasons = []
+    """Return the state with its reasons: "stopped (137, 1 OOM kill)", "running (healthy)"."""
+    reasons = [guest.health] if guest.health and guest.state.is_live else []
     if not guest.state.is_live and guest.exit_code is not None:
         reasons.append(str(guest.exit_code))
+    if guest.restarts:
+        reasons.append(f"restart {guest.restarts}")
     if guest.oom_kills:
         reasons.append(f"{guest.oom_kills} OOM kill" + ("s" if guest.oom_kills > 1 else ""))
     return f"{guest.state} ({', '.join(reasons)})" if reasons else str(guest.state)

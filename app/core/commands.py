@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from app.core.command import Argument, Command
+from app.core.lasting import LASTING
 from app.core.units import parse_duration
 from backends import base, container
 from backends.errors import UsageError
@@ -18,6 +19,7 @@ __all__ = ["COMMANDS", "Argument", "Command", "parse_signal"]
 
 CREATED, RUNNING, PAUSED = GuestState.CREATED, GuestState.RUNNING, GuestState.PAUSED
 STOPPING, STOPPED, LOST = GuestState.STOPPING, GuestState.STOPPED, GuestState.LOST
+RESTARTING = GuestState.RESTARTING
 
 
 def parse_signal(text: str) -> int:
@@ -106,7 +108,7 @@ def _clean(backend: base.Cleaning, recorder: Recorder) -> Sequence[str]:
 
 
 def _has_live(backend: base.Backend) -> bool:
-    return any(guest.state.is_live for guest in backend.guests())
+    return any(guest.state.is_live or guest.state is RESTARTING for guest in backend.guests())
 
 
 def _spec(text: str) -> container.ContainerSpec:
@@ -138,7 +140,7 @@ COMMANDS: dict[str, Command] = {
             "s",
             base.Lifecycle,
             _start,
-            states=frozenset({CREATED, STOPPED, LOST}),
+            states=frozenset({CREATED, STOPPED, LOST, RESTARTING}),
         ),
         Command(
             "guest.stop",
@@ -148,7 +150,7 @@ COMMANDS: dict[str, Command] = {
             "S",
             base.Lifecycle,
             _stop,
-            states=frozenset({RUNNING, PAUSED}),
+            states=frozenset({RUNNING, PAUSED, RESTARTING}),
             arguments=(_TIMEOUT,),
         ),
         Command(
@@ -160,7 +162,7 @@ COMMANDS: dict[str, Command] = {
             base.Lifecycle,
             _kill,
             destructive=True,
-            states=frozenset({RUNNING, PAUSED, STOPPING, LOST}),
+            states=frozenset({RUNNING, PAUSED, STOPPING, LOST, RESTARTING}),
             arguments=(_SIGNAL,),
         ),
         Command(
@@ -173,7 +175,7 @@ COMMANDS: dict[str, Command] = {
             _restart,
             destructive=True,
             arguments=(_TIMEOUT,),
-            states=frozenset({CREATED, RUNNING, PAUSED, STOPPED}),
+            states=frozenset({CREATED, RUNNING, PAUSED, STOPPED, RESTARTING}),
         ),
         Command(
             "guest.pause",
@@ -322,5 +324,6 @@ COMMANDS: dict[str, Command] = {
             _clean,
             needs_guest=False,
         ),
+        *LASTING,
     )
 }

@@ -91,6 +91,8 @@ class Actions:
             self._screen.innkeeper.open_limits([verdict.row.ref for verdict in fit])
         elif name in ("snapshot.create", "guest.rename"):
             self._ask_name(name, fit)
+        elif any(argument.required for argument in COMMANDS[name].arguments):
+            self._ask_arguments(name, fit, {})
         elif COMMANDS[name].destructive:
             self._confirm(name, fit)
         else:
@@ -172,6 +174,30 @@ class Actions:
         self._screen.app.push_screen(
             Prompt(label, value, check=lambda text: "" if text.strip() else "a name is needed"), done
         )
+
+    def _ask_arguments(self, name: str, fit: list[Verdict], known: dict[str, object]) -> None:
+        """Ask for what the command needs, one after the other, and do it."""
+        from widgets.prompt import Prompt
+
+        wanted = next((each for each in COMMANDS[name].arguments if each.required and each.name not in known), None)
+        if wanted is None:
+            self._submit(fit, **known)
+            return
+        who = fit[0].row.name if len(fit) == 1 else f"{len(fit)} guests"
+
+        def complaint(text: str) -> str:
+            try:
+                wanted.type(text.strip())
+            except InnkeeperError as error:
+                return error.message
+            return "" if text.strip() else "something is needed"
+
+        def done(text: str | None) -> None:
+            if text:
+                self._ask_arguments(name, fit, known | {wanted.name: wanted.type(text.strip())})
+
+        label = f"{COMMANDS[name].title}, {who}: {wanted.help[:1].lower()}{wanted.help[1:].rstrip('.')}:"
+        self._screen.app.push_screen(Prompt(label, "", check=complaint), done)
 
     def _open_terminal(self, name: str, row: GuestRow) -> None:
         from app.tui.attached import open_attached

@@ -61,6 +61,10 @@ class Journal:
         fresh = max(0, min(len(self._lines), self.written - number))
         return list(self._lines)[len(self._lines) - fresh :]
 
+    def clear(self) -> None:
+        """Forget what was written so far."""
+        self._lines.clear()
+
     def _write(self, line: LogLine) -> None:
         self._lines.append(line)
         self.written += 1

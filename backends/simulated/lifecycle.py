@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from backends.container import RestartPolicy
 from backends.errors import TimedOut, WrongState
 from backends.model import GuestRef, GuestState
 from backends.simulated.core import SimulatedCore
@@ -15,7 +16,7 @@ STARTABLE = frozenset({GuestState.CREATED, GuestState.STOPPED})
 
 
 class LifecycleVerbs(SimulatedCore):
-    """Lifecycle, Pausing, Waiting, Renaming, Removing."""
+    """Lifecycle, Pausing, Waiting, Restarting, Renaming, Removing."""
 
     def start(self, ref: GuestRef, recorder: Recorder) -> None:
         """Let a guest run."""
@@ -61,7 +62,13 @@ class LifecycleVerbs(SimulatedCore):
                 raise TimedOut(f"{machine.name} is still {machine.state} after {timeout_s:g} s")
             return machine.exit_code
 
-    # Renaming, Removing
+    # Restarting, Renaming, Removing
+
+    def set_restart_policy(self, ref: GuestRef, policy: RestartPolicy, recorder: Recorder) -> None:
+        """Keep when it is started again; simulated guests never end by themselves."""
+        with self._verb("set_restart_policy", ref) as machine:
+            set_policy = partial(_set_policy, machine, RestartPolicy.parse(str(policy)))
+            self._do(machine, recorder, "restart", f"restart {machine.name}: {policy}", set_policy)
 
     def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Give a guest another name."""
@@ -89,6 +96,10 @@ class LifecycleVerbs(SimulatedCore):
 def _must_be_live(machine: Machine, verb: str) -> None:
     if not machine.state.is_live:
         raise WrongState(f"cannot {verb} {machine.name}: it is {machine.state}")
+
+
+def _set_policy(machine: Machine, policy: RestartPolicy) -> None:
+    machine.restart_policy = policy
 
 
 def _set_name(machine: Machine, name: str) -> None:

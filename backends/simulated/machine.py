@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
 
+from backends.container import RestartPolicy
 from backends.metrics import Sample
 from backends.model import Guest, GuestKind, GuestProcess, GuestRef, GuestState, Limits
 from backends.simulated.journal import Journal
@@ -44,6 +45,7 @@ class Machine:
         self.started_s: float | None = None
         self.pid: int | None = None
         self.note = ""
+        self.restart_policy = RestartPolicy()
         self.snapshots = SnapshotTree()
         self.records: list[StepRecord] = []
         self.journal = Journal(random)
@@ -66,6 +68,7 @@ class Machine:
                 cpu_count=self.cpu_count, memory_total_bytes=self.memory_total_bytes, exit_code=self.exit_code,
                 oom_kills=self._oom_kills, note=self.note,
                 addresses=(self._address,) if self.state.is_live else (),
+                restart_policy="" if self.restart_policy.name == "no" else str(self.restart_policy),
             )  # fmt: skip
         return self._guest
 
@@ -161,6 +164,7 @@ class Machine:
                 "oom_kills": self._oom_kills,
                 "note": self.note,
             },
+            "restart_policy": str(self.restart_policy),
             "limits": {**asdict(self.limits), "io_devices": [asdict(entry) for entry in self.limits.io_devices]},
             "snapshots": [asdict(snapshot) for snapshot in self.snapshots.all()],
         }

@@ -13,7 +13,7 @@ FOLLOW_STEP_S = 0.2
 
 
 class SavingVerbs(SimulatedCore):
-    """Snapshotting, Logging, Processes."""
+    """Snapshotting, Logging, LogClearing, Processes."""
 
     def snapshots(self, ref: GuestRef) -> Sequence[Snapshot]:
         """Return a guest's snapshots."""
@@ -69,6 +69,12 @@ class SavingVerbs(SimulatedCore):
             yield from lines
             if is_over:
                 return
+
+    def clear_log(self, ref: GuestRef, recorder: Recorder) -> None:
+        """Forget what a guest has printed so far."""
+        with self._verb("clear_log", ref) as machine:
+            machine.print_until(self._world.now())
+            self._do(machine, recorder, "log", f"clear the log of {machine.name}", machine.journal.clear)
 
     def processes(self, ref: GuestRef) -> Sequence[GuestProcess]:
         """Return a live guest's processes."""

@@ -32,6 +32,8 @@ class StoreVerbs(SimulatedCore):
             )
             machine: Machine = recorder.run(act)
             machine.records.append(recorder.records[-1])
+            machine.restart_policy = spec.restart
+            machine.changed()
             machine.command = " ".join(spec.args) or spec.image
             guest = machine.guest()
         self._tell()

@@ -188,3 +188,22 @@ async def test_q_leaves(open_screen: Open) -> None:
     async with open_screen() as driver:
         await driver.press("q")
         await driver.until(lambda: driver.app.return_code == 0 and not driver.app.is_running)
+
+
+async def test_what_a_command_needs_is_asked_for_and_checked(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await driver.choose("web-1")
+        await driver.press("colon")
+        await driver.until(lambda: "CommandPalette" in type(driver.app.screen).__name__)
+        await driver.type("restart policy")
+        await driver.see("Change when a guest")
+        await driver.press("enter")
+        await driver.see("when it is started again by itself")
+        await driver.type("sometimes")
+        await driver.press("enter")
+        await driver.see("is no restart policy")
+        for _ in "sometimes":
+            await driver.press("backspace")
+        await driver.type("on-failure:3")
+        await driver.press("enter")
+        await driver.until(lambda: driver.guest("web-1").restart_policy == "on-failure:3")

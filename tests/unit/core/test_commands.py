@@ -43,13 +43,13 @@ def test_what_destroys_is_on_no_unshifted_letter_but_restart_which_asks() -> Non
 @pytest.mark.parametrize("state", list(GuestState))
 def test_start_and_stop_apply_by_state_and_say_why_not(state: GuestState) -> None:
     backend = SimulatedBackend(guests=1)
-    startable = {GuestState.CREATED, GuestState.STOPPED, GuestState.LOST}
+    startable = {GuestState.CREATED, GuestState.STOPPED, GuestState.LOST, GuestState.RESTARTING}
 
     why_not_start = COMMANDS["guest.start"].why_not(backend, guest(state))
     why_not_stop = COMMANDS["guest.stop"].why_not(backend, guest(state))
 
     assert (why_not_start is None) == (state in startable)
-    assert (why_not_stop is None) == (state in {GuestState.RUNNING, GuestState.PAUSED})
+    assert (why_not_stop is None) == (state in {GuestState.RUNNING, GuestState.PAUSED, GuestState.RESTARTING})
     assert why_not_start is None or why_not_start.startswith(f"it is {state}, not")
 
 
