@@ -38,9 +38,6 @@ def _find_packages() -> None:
     home = packaged if os.path.isdir(packaged) else here
     if sys.path[0] != home:  # first, so that another package called "app" cannot come before ours
         sys.path.insert(0, home)
-    if sys.flags.no_site:  # what `site` would have added: the packages of the virtual environment
-        version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-        sys.path.append(os.path.join(os.path.dirname(os.path.dirname(sys.executable)), "lib", version, "site-packages"))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class Creation:
         preserve_fds: int = 0,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        is_traced: bool = False,
     ) -> None:
         self.root = root
         self.id = state.check_id(container_id)
@@ -67,6 +68,7 @@ class Creation:
         self.preserve_fds = preserve_fds
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
+        self.is_traced = is_traced
 
     def run(self, recorder: Recorder) -> tuple[Container, Created]:
         """Make the container; it is locked. Raises OciError, StartFailed … and leaves nothing then."""
@@ -113,6 +115,8 @@ class Creation:
             gate=FifoGate(container.fifo),
             console=self.console,
             size=self.size,
+            plain_newlines=self.console is None,
+            is_traced=self.is_traced,
             listen_fds=sockets,
             preserve_fds=self.preserve_fds,
             no_pivot=self.no_pivot,

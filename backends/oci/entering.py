@@ -35,11 +35,14 @@ def directories_of(group: Cgroup, sub_groups: Sequence[str]) -> dict[str, str]:
     for text in sub_groups:
         controllers, colon, path = text.rpartition(":")
         wanted = controllers.split(",") if colon else []
-        relative = os.path.normpath("/" + path).lstrip("/")
+        relative = os.path.normpath(path.lstrip("/") or ".")
+        if relative.split("/")[0] == "..":
+            raise OciError(f"bad sub cgroup path: {path}")
         for mount in _mounts_of(group, wanted) if colon else list(group.directories):
             folder = os.path.join(group.directories[mount], relative)
             if not os.path.isdir(folder):
-                raise OciError(f"container's cgroup has no sub-cgroup {path}: no such file or directory")
+                said = "no such file or directory"
+                raise OciError(f"error adding pid {os.getpid()} to cgroups: open {folder}/cgroup.procs: {said}")
             found[mount] = folder
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.errors import InnkeeperError
+from backends.errors import InnkeeperError, StartFailed
 
 
 class OciError(InnkeeperError):
@@ -25,3 +25,7 @@ class ContainerExists(OciError):
 
 class NotRunning(OciError):
     """The container has no first process any more."""
+
+
+class NotExecuted(StartFailed):
+    """The container was created, but its program could not be run then: the kernel refused execve."""

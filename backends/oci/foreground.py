@@ -13,6 +13,7 @@ from typing import Any
 
 from backends.kernel import linux
 from backends.oci import signalling
+from backends.oci.terminal import set_output_flag
 
 _NOT_PASSED_ON = frozenset(
     {signal.SIGCHLD, signal.SIGURG, signal.SIGKILL, signal.SIGSTOP, signal.SIGWINCH, signal.SIGPIPE,
@@ -105,6 +106,7 @@ class Foreground:
         if self._host is not None:
             self._saved = termios.tcgetattr(self._host)
             tty.setraw(self._host)
+            set_output_flag(self._host, termios.OPOST, on=True)  # as runc: the program's terminal leaves newlines alone
 
     def _restore(self) -> None:
         if self._saved is not None and self._host is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 from backends.errors import StartFailed
 from backends.oci import messages
 from backends.oci.errors import NotRunning
+from backends.oci.terminal import reset_signals
 
 _MAX_ANSWER = 16_384
 
@@ -89,8 +91,10 @@ class FifoGate:
 
     def wait(self, sync: socket.socket) -> int:
         sync.close()
+        _mortal()
         self._fifo = os.open(f"/proc/self/fd/{self._place}", os.O_WRONLY | os.O_CLOEXEC)
         os.close(self._place)
+        reset_signals()
         return self._fifo
 
     def leave(self) -> None:
@@ -106,6 +110,12 @@ class FifoGate:
         if self._place >= 0:
             os.close(self._place)
             self._place = -1
+
+
+def _mortal() -> None:
+    """Let the usual signals end a first process that waits: the kernel spares one that has no handler for them."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda caught, _: os._exit(128 + caught))
 
 
 def start_by_fifo(path: str, pidfd: int, timeout_s: float | None = None) -> None:

@@ -74,7 +74,10 @@ def _enter(
     rooted.make_directory(scene.root, process["cwd"])
     if process.get("terminal"):
         is_console = "mount" in namespaces
-        terminal.attach(scene.root, process, request.size, request.console, sync, is_console=is_console)
+        terminal.attach(
+            scene.root, process, request.size, request.console, sync,
+            is_console=is_console, plain_newlines=request.plain_newlines,
+        )  # fmt: skip
     else:
         terminal.use_as_stdio(request.stdio)
     program.forbid_imports()

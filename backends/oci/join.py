@@ -63,6 +63,9 @@ class JoinRequest:
     console: int | None = None
     """A connected AF_UNIX socket that gets the terminal's master; None: it comes back."""
 
+    plain_newlines: bool = False
+    """As in CreateRequest."""
+
     size: tuple[int, int] | None = None
     preserve_fds: int = 0
     listen_fds: int = 0
@@ -295,7 +298,9 @@ def _child(
         if not request.no_new_keyring:
             runner.run(JoinSessionKeyring(f"_ses.{request.id}"))
         if request.process.get("terminal"):
-            terminal.attach("/", request.process, request.size, request.console, sync)
+            terminal.attach(
+                "/", request.process, request.size, request.console, sync, plain_newlines=request.plain_newlines
+            )
         else:
             terminal.use_as_stdio(request.stdio)
         found = program.become(

@@ -7,12 +7,15 @@ from collections.abc import MutableMapping
 from typing import Any
 
 
+def number() -> int:
+    """Return how many descriptors from 3 on are such sockets; LISTEN_FDS is for the process that LISTEN_PID names."""
+    pid, count = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
+    return int(count) if count.isdigit() and (not pid or pid == str(os.getpid())) else 0
+
+
 def take(process: MutableMapping[str, Any]) -> int:
-    """Return how many descriptors from 3 on are such sockets; their names go to the program's environment."""
-    pid, number = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
-    if not number.isdigit() or (pid and pid != str(os.getpid())):
-        return 0
-    names = os.environ.get("LISTEN_FDNAMES")
-    if names:
+    """Return number(); the sockets' names go to the program's environment."""
+    count, names = number(), os.environ.get("LISTEN_FDNAMES")
+    if count and names:
         process["env"] = [*(process.get("env") or ()), f"LISTEN_FDNAMES={names}"]
-    return int(number)
+    return count

@@ -125,7 +125,7 @@ def _why_not(path: str) -> int:
         return error.errno or errno.ENOENT
     if stat.S_ISDIR(mode):
         return errno.EISDIR
-    return 0 if os.access(path, os.X_OK) and mode & 0o111 else errno.EACCES
+    return 0 if os.access(path, os.X_OK, effective_ids=True) and mode & 0o111 else errno.EACCES
 
 
 def execute(program: Program, first_fd: int, gate_fd: int) -> None:

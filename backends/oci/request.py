@@ -40,6 +40,9 @@ class CreateRequest:
     console: int | None = None
     """A connected AF_UNIX socket that gets the terminal's master; None: it comes back in Created."""
 
+    plain_newlines: bool = False
+    """The terminal leaves newlines as they are: whoever shows its output treats them."""
+
     size: tuple[int, int] | None = None
     """(rows, columns) of the terminal; None: process.consoleSize."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
+from backends.errors import StartFailed
 from backends.oci import signalling
-from backends.oci.errors import NotRunning, OciError
+from backends.oci.errors import NotExecuted, NotRunning, OciError
 from backends.oci.state import Container
 
 _REFUSALS = {
@@ -38,6 +39,8 @@ def open_gate(container: Container) -> None:
         raise OciError(_REFUSALS["stopped"]) from None
     try:
         start_by_fifo(container.fifo, pidfd)
+    except StartFailed as error:
+        raise NotExecuted(error.message, exit_code=error.exit_code, hint=error.hint) from error
     finally:
         os.close(pidfd)
         _remove(container.fifo)

@@ -90,12 +90,15 @@ def attach(
     sync: socket.socket,
     *,
     is_console: bool = False,
+    plain_newlines: bool = False,
 ) -> None:
     """Give this process, which leads a session, a terminal of its own; its master goes to console, else to sync.
 
-    is_console puts it at /dev/console, too, in the mount namespace we are in.
+    is_console puts it at /dev/console, too, in the mount namespace we are in. plain_newlines: see CreateRequest.
     """
     master, slave = open_pair(root, size_of(process, size))
+    if plain_newlines:
+        set_output_flag(slave, termios.ONLCR, on=False)
     if is_console:
         bind_console(root, slave)
     make_controlling(slave)
@@ -107,6 +110,13 @@ def attach(
     os.close(master)
     use_as_stdio((slave, slave, slave))
     os.close(slave)
+
+
+def set_output_flag(fd: int, flag: int, *, on: bool) -> None:
+    """Switch one flag of a terminal's output side."""
+    attributes = termios.tcgetattr(fd)
+    attributes[1] = attributes[1] | flag if on else attributes[1] & ~flag
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
 
 def make_controlling(slave: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from backends.errors import StartFailed
 from backends.oci import config, foreground, handing, listeners, terminal, updating
 from backends.oci.cli.command import Command
-from backends.oci.cli.making import check_terminal
+from backends.oci.cli.making import check_terminal, keep_descriptors, recorder_of
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.foreground import Foreground, Signals
 from backends.oci.join import Joined, JoinRequest, join
@@ -21,6 +21,7 @@ def run(command: Command) -> int:
     _check_state(container, command.flag("ignore-paused"))
     known = container.config()
     process = _process(command, known)
+    keep_descriptors(command)
     detach = command.flag("detach")
     check_terminal(bool(process.get("terminal")), detach, command.text("console-socket"))
     pid_file = os.path.abspath(command.text("pid-file")) if command.text("pid-file") else ""
@@ -58,12 +59,14 @@ def _join(command: Command, container: Container, known: dict[str, Any], process
         sub_groups=command.options.get("cgroup") or (),
         console=terminal.connect(command.text("console-socket")) if has_terminal and detach else None,
         size=None if detach or not has_terminal else foreground.terminal_size(),
+        plain_newlines=not detach,
+        is_traced=command.log.is_debug,
         listen_fds=sockets,
         preserve_fds=command.options.get("preserve-fds", 0),
         ignore_paused=command.flag("ignore-paused"),
     )
     try:
-        return join(request)
+        return join(request, recorder_of(command))
     except StartFailed as error:
         text = f"unable to start container process: {error.message}"
         raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error

@@ -9,7 +9,7 @@ import time
 from backends.oci import quick_json
 from backends.oci.errors import OciError
 
-_LEVELS = ("error", "warning", "info", "debug")
+_HIGHEST_FD = 1 << 20
 
 
 class Log:
@@ -20,8 +20,10 @@ class Log:
         if form not in ("", "text", "json"):
             raise OciError(f"invalid log-format: {form}")
         self._form = form or "text"
-        self._debug = debug
+        self.is_debug = debug
         self._fd: int | None = None
+        """The log file's; standard error without one."""
+
         path = path.removeprefix("file:")
         if path:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -32,14 +34,28 @@ class Log:
         if self._fd is not None:
             _to_stderr(message)
 
+    def plain(self, message: str) -> None:
+        """Say it as the container's first process would: a line of its own on standard error, and in a log file."""
+        if self._fd is None:
+            _to_stderr(message)
+        else:
+            self.error(message)
+
     def warning(self, message: str) -> None:
         """Say what is not as asked for, but goes on."""
         self._write("warning", message)
 
     def debug(self, message: str) -> None:
         """Say what is done, with --debug only."""
-        if self._debug:
+        if self.is_debug:
             self._write("debug", message)
+
+    def close_others(self, first: int) -> None:
+        """Close what this process was given beside its standard streams and what is kept from `first` down."""
+        kept = self._fd if self._fd is not None and self._fd >= first else None
+        os.closerange(first, kept if kept is not None else _HIGHEST_FD)
+        if kept is not None:
+            os.closerange(kept + 1, _HIGHEST_FD)
 
     def _write(self, level: str, message: str) -> None:
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -10,7 +10,7 @@ from backends.oci.cli.command import Command, check_cgroup_manager
 from backends.oci.cli.log import Log
 from backends.oci.cli.parser import parse
 from backends.oci.cli.verbs import GLOBAL, SYNONYMS, VERBS, Verb
-from backends.oci.errors import OciError
+from backends.oci.errors import NotExecuted, OciError
 from backends.oci.state import default_root
 
 TYPE_CHECKING = False
@@ -31,6 +31,9 @@ def main(words: list[str]) -> int:
         return _run(verb, rest[1:], options, log)
     except BrokenPipeError:
         return FAILED
+    except NotExecuted as error:
+        log.plain(error.message)
+        return error.exit_code
     except (InnkeeperError, OSError, ValueError) as error:
         log.error(_prefix(verb, error) + words_of(error))
         return EXEC_FAILED if verb == "exec" else FAILED

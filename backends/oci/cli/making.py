@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from backends.oci import config, foreground, lifecycle, starting, terminal
+from backends.oci import config, foreground, lifecycle, listeners, starting, terminal
 from backends.oci.cli.command import Command
 from backends.oci.creating import Bundle, Creation
 from backends.oci.errors import OciError
 from backends.oci.foreground import Foreground, Signals
 from backends.oci.handing import send_pidfd, write_pid_file
 from backends.oci.state import Container
-from backends.trace import Recorder
+from backends.trace import Recorder, StepRecord
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Making:
         self._detach = detach
         self._pid_file = os.path.abspath(command.text("pid-file")) if command.text("pid-file") else ""
         self._bundle = Bundle(command.text("bundle"), command.text("config"))
+        keep_descriptors(command)  # not before: what is read may be one of them (/dev/fd/63)
         check_terminal(self._bundle.has_terminal, detach, command.text("console-socket"))
         for warning in config.warnings(self._bundle.config):
             command.log.warning(warning)
@@ -56,7 +57,7 @@ class Making:
         return code
 
     def _create(self) -> tuple[Container, Created]:
-        container, created = self._creation().run(Recorder("runtime"))
+        container, created = self._creation().run(recorder_of(self._command))
         try:
             send_pidfd(self._command.text("pidfd-socket"), created.pidfd)
             write_pid_file(self._pid_file, created.pid)
@@ -79,6 +80,7 @@ class Making:
             preserve_fds=command.options.get("preserve-fds", 0),
             no_pivot=command.flag("no-pivot"),
             no_new_keyring=command.flag("no-new-keyring"),
+            is_traced=command.log.is_debug,
         )
 
     def _start(self, container: Container) -> None:
@@ -94,6 +96,21 @@ class Making:
             lifecycle.end(container)
             lifecycle.destroy(container, kill_all=True, warn=self._command.log.warning)
         container.unlock()
+
+
+def keep_descriptors(command: Command) -> None:
+    """Close what the caller left open: a first process that waits at its gate must not have it (CVE-2024-21626)."""
+    command.log.close_others(3 + listeners.number() + command.options.get("preserve-fds", 0))
+
+
+def recorder_of(command: Command) -> Recorder:
+    """Return a recorder that logs each step, with --debug."""
+
+    def say(record: StepRecord) -> None:
+        said = f": {record.error}" if record.error else f" ({record.duration_s * 1000:.1f} ms)"
+        command.log.debug(f"{record.process}: {record.text}{said}")
+
+    return Recorder("runtime", say if command.log.is_debug else None)
 
 
 def check_terminal(has_terminal: bool, detach: bool, console_socket: str) -> None:
