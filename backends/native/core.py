@@ -16,7 +16,7 @@ from backends.model import (
     GuestRef,
     GuestState,
 )
-from backends.native import tracing
+from backends.native import tracing, userns
 from backends.native.client import SpawnerClient, SupervisorClient
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
@@ -46,6 +46,7 @@ class NativeCore:
         self._store = ContainerStore(config.state_dir, config.run_dir)
         self._images = ImageStore(config.state_dir)
         self._addresses = Addresses(config.state_dir, self._bridge)
+        self._ranges = userns.Leases(config.state_dir)
         self._spawner = SpawnerClient(self._store, self._parent)
         self._host_found: CgroupHost | None = None
         self._roster = Roster(self._store)

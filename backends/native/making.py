@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import drivers, limiting, names, plan, secrets, spec
+from backends.native import drivers, limiting, names, plan, secrets, spec, userns
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
@@ -76,8 +76,12 @@ class Making(Living):
                 record = replace(record, address=lease.address, prefix_length=lease.prefix_length,
                                  gateway=lease.gateway, bridge=lease.bridge)  # fmt: skip
             files, config = self._files_and_config(record, asked)
+            maps = userns.maps_for(asked.userns, userns.Caller.here(), self._ranges, record.id)
+            if maps is not None:
+                config["linux"] |= {"uidMappings": maps.uids, "gidMappings": maps.gids}
             self._store.create(record, config, files)
         except BaseException:
+            self._ranges.release(record.id)
             if record.address:
                 self._addresses.release(record.address)
             self._store.release_name(record.name)
@@ -140,6 +144,7 @@ class Making(Living):
             record = self._store.record(ref.id)
             self._group(ref.id).remove()
             self._store.remove(record)
+            self._ranges.release(record.id)
             if record.address:
                 self._addresses.release(record.address)
         self._journal.write(ref.id, name, "remove")

@@ -7,13 +7,15 @@ added to it: the overlay of the image's layers, the exact limits, the way to the
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.kernel import mounts, netlink
+from backends.kernel import mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
+from backends.kernel.mapped_overlay import MountMappedOverlay
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
 from backends.native.secrets import PlaceSecrets
@@ -25,6 +27,9 @@ from backends.trace import Step
 
 _TIMEOUT_S = 60.0
 
+MAPPED_ROOT = "/run/innkeeper-root"
+"""An empty folder that anybody may enter; each container with a user namespace mounts its root there, unseen."""
+
 
 def request(
     record: ContainerRecord,
@@ -35,11 +40,13 @@ def request(
     stdio: Sequence[int] = (),
     own_fds: Sequence[int] = (),
     secrets_fd: int = -1,
+    overlay_fd: int = -1,
     run_dir: Path | None = None,
 ) -> CreateRequest:
     """Return the request that makes and starts a container."""
     group = host.group(config["linux"]["cgroupsPath"])
-    root = str(folder / config["root"]["path"])
+    # The root of a user namespace cannot walk through our folders, which are for root alone.
+    root = MAPPED_ROOT if has_maps(config) else str(folder / config["root"]["path"])
     is_bridged = record.network == "bridge"
     found = CreateRequest(
         id=record.id,
@@ -53,10 +60,7 @@ def request(
         size=(record.size[0], record.size[1]) if record.size else None,
         user=record.user or ("0" if config["process"]["user"]["uid"] == 0 else None),
         group_steps=_limits(config, group),
-        before_mounts=[
-            mounts.SetPropagation(),
-            mounts.MountOverlay(tuple(record.layers), str(folder / "upper"), str(folder / "work"), root),
-        ],
+        before_mounts=[mounts.SetPropagation(), _overlay(record, config, folder, root, overlay_fd)],
         host_steps=functools.partial(_veth, record) if is_bridged else lambda _pid: (),
         in_container=[*(_address(record) if is_bridged else ()), *_secrets(record, root, secrets_fd)],
         own_fds=own_fds,
@@ -74,6 +78,31 @@ def explained(
     """Return what a driver needs to explain a start. A user given by name is known only inside the container."""
     name = (record.user or "").partition(":")[0]
     return request(record, config, folder, host), Account(int(name) if name.isdigit() else 0, 0, (0,), "/")
+
+
+def _overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Path, root: str, fd: int) -> Step:
+    layers = tuple(record.layers)
+    if has_maps(config):
+        return MountMappedOverlay(layers, root, fd)
+    return mounts.MountOverlay(layers, str(folder / "upper"), str(folder / "work"), root)
+
+
+def has_maps(config: Mapping[str, Any]) -> bool:
+    """Say whether the container has a user namespace."""
+    return bool(config["linux"].get("uidMappings"))
+
+
+def open_overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Path) -> int:
+    """Return the overlay that a container with a user namespace gets, for request(); -1 for one without.
+
+    Runs with the host's rights; the descriptor is the caller's to close. Raises Unsupported, OSError.
+    """
+    if not has_maps(config):
+        return -1
+    os.makedirs(MAPPED_ROOT, 0o755, exist_ok=True)
+    sides = (config["linux"][name] for name in ("uidMappings", "gidMappings"))
+    uids, gids = ([(entry["containerID"], entry["hostID"], entry["size"]) for entry in side] for side in sides)
+    return mapped_overlay.open_overlay(record.layers, str(folder / "upper"), str(folder / "work"), uids, gids)
 
 
 def _state(

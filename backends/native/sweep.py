@@ -13,7 +13,7 @@ from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
-from backends.native import drivers
+from backends.native import drivers, userns
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -185,6 +185,7 @@ class Sweeper:
             if container_id not in ids:
                 self._addresses.release(address)
                 done.append(f"address {address}: belongs to no container")
+        userns.Leases(self._store.state_dir).keep_only(ids)
         return done
 
 
