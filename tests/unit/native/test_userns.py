@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,13 @@ ROOT, PLAIN = Caller(0, 0, "root"), Caller(1000, 100, "anna")
 
 
 @pytest.fixture
-def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two files in the place of /etc/subuid and /etc/subgid."""
     for name in ("SUBUID", "SUBGID"):
         path = tmp_path / name
         path.write_text("anna:100000:65536\nberta:524288:65536\n")
         monkeypatch.setattr(userns, name, str(path))
-    yield tmp_path
+    return tmp_path
 
 
 def test_auto_maps_nobody_of_the_host() -> None:
@@ -69,7 +69,7 @@ def test_ranges_never_overlap_and_come_back(tmp_path: Path, tables: Path) -> Non
     taken = [leases.take(f"c{number}") for number in range(5)]
     assert taken[1] == leases.take("c1"), "the same container has the same range"
     firsts = sorted(lease.first for lease in taken)
-    assert all(after - before >= userns.SIZE for before, after in zip(firsts, firsts[1:], strict=False))
+    assert all(after - before >= userns.SIZE for before, after in itertools.pairwise(firsts))
     assert firsts[0] >= 524288 + 65536, "clear of berta's"
     leases.release("c1")
     assert leases.take("new") == taken[1]
