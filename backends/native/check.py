@@ -8,15 +8,27 @@ from pathlib import Path
 
 from backends.base import CheckResult
 from backends.errors import InnkeeperError
-from backends.kernel import seccomp
+from backends.kernel import idmap, lsm, seccomp, userns
 from backends.kernel.cgroup import detect
+from backends.native import drivers
+from backends.native.drivers import command
 
 _AREA = "native"
 
 
 def check(state_dir: Path) -> Sequence[CheckResult]:
     """Return what matters to containers of our own; never raises."""
-    return [_root(), _limits(), _seccomp(), _state(state_dir)]
+    existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    return [
+        _root(),
+        _limits(),
+        _seccomp(),
+        _apparmor(),
+        _mapped_mounts(existing),
+        _subordinate_ids(),
+        *(_driver(name) for name in drivers.NAMES if name != "native"),
+        _state(state_dir),
+    ]
 
 
 def _root() -> CheckResult:
@@ -45,6 +57,61 @@ def _seccomp() -> CheckResult:
         mend = "Boot a kernel with CONFIG_SECCOMP_FILTER"
         return CheckResult(_AREA, "seccomp filters", False, "not here", reason, mend)
     return CheckResult(_AREA, "seccomp filters", True, "compiled here")
+
+
+def _apparmor() -> CheckResult:
+    if lsm.has_apparmor():
+        return CheckResult(_AREA, "AppArmor", True, "in this kernel", "--security-opt apparmor=PROFILE applies one")
+    why = "--security-opt apparmor=PROFILE is refused; capabilities, the filter and masked paths hold"
+    return CheckResult(_AREA, "AppArmor", None, "not in this kernel", why)
+
+
+def _mapped_mounts(folder: Path) -> CheckResult:
+    """Try what --userns needs: owners of the disk's files shown as others (mount_setattr(2))."""
+    title = "idmapped mounts"
+    if os.geteuid() != 0:
+        return CheckResult(_AREA, title, None, "not tried", "only root can make them")
+    try:
+        space = idmap.user_namespace([(0, 524288, 65536)], [(0, 524288, 65536)])
+        try:
+            os.close(idmap.open_mapped(str(folder), space, recursive=False, map_below=False))
+        finally:
+            os.close(space)
+    except OSError as error:
+        why = "--userns auto needs them on the disk of the state folder"
+        mend = "Linux 5.19 and ext4, xfs, btrfs or, from 6.3, tmpfs"
+        return CheckResult(_AREA, title, None, f"refused: {error.strerror}", why, mend)
+    return CheckResult(_AREA, title, True, f"work on {folder}")
+
+
+def _subordinate_ids() -> CheckResult:
+    title, uid = "subordinate ids", os.geteuid()
+    names = ("innkeeper", "containers") if uid == 0 else (userns.name_of(uid),)
+    for name in names:
+        sides = [userns.subordinates(path, name, uid if uid else -1) for path in ("/etc/subuid", "/etc/subgid")]
+        if all(sides):
+            counts = [sum(part.count for part in side) for side in sides]
+            return CheckResult(_AREA, title, True, f"{min(counts)} of {name}")
+    if uid == 0:
+        why = "--userns auto takes from systemd's range for containers, clear of what /etc/subuid gives others"
+        return CheckResult(_AREA, title, None, "none for innkeeper or containers", why)
+    why = "containers of this user have one user only"
+    mend = f"usermod --add-subuids 524288-589823 --add-subgids 524288-589823 {names[0]}"
+    return CheckResult(_AREA, title, None, f"none for {names[0] or uid}", why, mend)
+
+
+def _driver(name: str) -> CheckResult:
+    title = f"driver {name}"
+    try:
+        command.find(name)
+    except InnkeeperError as error:
+        why = f"--driver {name} would run containers by it; ours needs nothing installed"
+        return CheckResult(_AREA, title, None, "not installed", why, error.hint)
+    try:
+        drivers.get(name, Path("/")).check(detect())
+    except InnkeeperError as error:
+        return CheckResult(_AREA, title, None, "does not work here", error.message, error.hint)
+    return CheckResult(_AREA, title, True, command.find(name))
 
 
 def _state(state_dir: Path) -> CheckResult:

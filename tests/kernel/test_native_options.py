@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.container import ContainerSpec
+from backends.container import ContainerSpec, ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 from backends.kernel.capability import DEFAULT_CAPABILITIES, mask_of
 from backends.model import Guest
@@ -121,6 +121,18 @@ def test_an_exec_can_be_privileged_in_a_container_that_is_not(run: Run, output_o
     everything = f"{mask_of(tuple(privileges.host_capabilities())):016x}"
     assert free == ["CapEff:", everything, "NoNewPrivs:", "0", "Seccomp:", "0"]
     assert output_of(guest, line).split()[1] == "00000000a80425fb"
+
+
+def test_a_detached_exec_goes_on_without_its_client(native: NativeBackend, run: Run, output_of: Inside) -> None:
+    guest = run("sleep", "1000", network="none")
+    with open(os.devnull, "r+b") as null:
+        line = "trap 'touch /tmp/hung-up' HUP; touch /tmp/up; while :; do sleep 0.05; done"
+        for detached in (True, False):
+            spec = ExecSpec(("sh", "-c", line.replace("/tmp/", f"/tmp/{detached}-")), detached=detached)
+            native.exec(guest.ref, spec, (null.fileno(),) * 3).close()
+    wait_until(lambda: "False-hung-up" in output_of(guest, "ls /tmp"), timeout_s=20)
+    assert "True-hung-up" not in output_of(guest, "ls /tmp")
+    assert "while" in output_of(guest, "cat /proc/[0-9]*/cmdline")
 
 
 # ---------------------------------------------------------------- devices

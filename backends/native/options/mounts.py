@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ def mounts(asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, 
     """
     own = user_mounts(asked)
     taken = {mount["destination"] for mount in own}
-    ours = [*_system(asked), *of_image, *(_file(path, source) for path, source in files.items())]
+    ours = [*_system(asked), *of_image, *(_file(asked, path, source) for path, source in files.items())]
     kept = [mount for mount in ours if not _is_replaced(mount["destination"], taken)]
     return kept + own
 
@@ -47,9 +48,11 @@ def root_propagation(mounts: Sequence[Mount]) -> str | None:
     return "rslave" if given & {"slave", "rslave"} else None
 
 
-def _file(path: str, source: str) -> Mount:
+def _file(asked: ContainerSpec, path: str, source: str) -> Mount:
     access = "rw" if path.startswith("/etc/") else "ro"
-    return bind(path, source, ["bind", "rprivate", access])
+    # On disk it is root's; where root of the container is another, he is to own it all the same.
+    mapped = ["idmap"] if asked.userns == "auto" and os.geteuid() == 0 else []
+    return bind(path, source, ["bind", "rprivate", access, *mapped])
 
 
 def _is_replaced(place: str, taken: set[str]) -> bool:

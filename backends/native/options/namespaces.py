@@ -35,6 +35,10 @@ def check(asked: ContainerSpec) -> None:
             raise UsageError("--hostname and --uts host do not go together: it would rename the host")
     if asked.privileged and asked.userns != "host":
         raise UsageError("--privileged and --userns do not go together: its rights end at the user namespace")
+    if asked.userns != "host" and asked.pid_mode == "host":
+        raise UsageError("--userns and --pid host do not go together: the kernel shows /proc to the host's root alone")
+    if asked.userns != "host" and asked.driver != "native":
+        raise UsageError(f"--userns and --driver {asked.driver} do not go together", hint="leave out --driver")
     if asked.shm_bytes is not None and asked.ipc_mode == "host":
         raise UsageError("--shm-size and --ipc host do not go together: /dev/shm is the host's")
     if asked.network == "host" and asked.publish:

@@ -235,6 +235,8 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
         {"hostname": "-x"},
         {"hostname": "x", "uts_mode": "host"},
         {"privileged": True, "userns": "auto"},
+        {"userns": "auto", "pid_mode": "host"},
+        {"userns": "auto", "driver": "runc"},
         {"shm_bytes": 1 << 20, "ipc_mode": "host"},
         {"shm_bytes": 1},
         {"publish": ("80:80",), "network": "host"},
