@@ -27,6 +27,8 @@ from backends.trace import Recorder, Step, StepRecord
 
 __all__ = ["CreateRequest", "Created", "create", "started"]
 
+_LAST_WORD_S = 1.0
+
 
 def create(request: CreateRequest, recorder: Recorder) -> Created:
     """Create the container. Raises StartFailed or another InnkeeperError after undoing everything it did."""
@@ -108,7 +110,8 @@ class _Creation:
         self._run(steps.group_steps(request))
         self._hear(lambda message: "pid" in message)
         self._join()
-        messages.send(sync, {"go": True, "state": self._state_for_init()})
+        with suppress(messages.Closed):  # then it has said why, which is heard next
+            messages.send(sync, {"go": True, "state": self._state_for_init()})
         self._hear(lambda message: "created" in message)
         self._created.sync, self._created.undo = sync, self.undo
         return self._created
@@ -264,6 +267,7 @@ class _Creation:
         created, group = self._created, self._request.group
         self._oom_kills = (group.oom_kills() or 0) if group is not None and group.exists() else 0
         if self._sync is not None:
+            self._learn_of_init(self._sync)
             self._sync.close()
         if self._stage_pid:
             with suppress(ProcessLookupError):
@@ -281,6 +285,18 @@ class _Creation:
         if group is not None and not self._group_was_there:
             ending.remove(group)
         self._done, self._created = [], Created(0, -1)
+
+    def _learn_of_init(self, sync: socket.socket) -> None:
+        """Init may have failed before the stage told of it."""
+        if self._stage_pid:
+            sync.settimeout(_LAST_WORD_S)
+            with suppress(messages.Closed, OSError, ValueError):
+                while not self._created.pid:
+                    message, fds = messages.receive(sync)
+                    for fd in fds:
+                        os.close(fd)
+                    if "pid" in message:
+                        self._take(message, [])
 
     def _close_fds(self) -> None:
         self._request.gate.close()

@@ -204,7 +204,8 @@ class Joining:
         request, recorder = self.request, self.recorder or Recorder("runtime")
         recorder.run_all(process.parent_steps(request.config, request.process, pid))
         recorder.run_all(process.affinity_steps(request.process, pid, final=True))
-        messages.send(self.sync, {"go": True})
+        with suppress(messages.Closed):  # then it has said why, which is heard next
+            messages.send(self.sync, {"go": True})
 
     def _reap_stage(self) -> None:
         if self.stage_pid:
