@@ -112,6 +112,10 @@ def usable(group: Cgroup, config: Mapping[str, Any]) -> Cgroup | None:
             "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: "
             f"mkdir {refused[0]}: permission denied"
         )
+    for part, names in _CONTROLLERS.items():
+        found = [hierarchy for name in names if (hierarchy := group.host.hierarchy(name)) is not None]
+        if _limits(config).get(part) and any(hierarchy.mount not in left for hierarchy in found):
+            raise OciError(f"cannot set {part} limit: container could not join or create cgroup")
     return Cgroup(group.host, group.path, left) if left else None
 
 
@@ -123,10 +127,22 @@ def _can_make(directory: str) -> bool:
 
 
 def _needs_controllers(config: Mapping[str, Any], host: CgroupHost) -> bool:
-    resources = (config.get("linux") or {}).get("resources") or {}
-    parts = {"cpu": ("cpu", "cpuset"), "memory": ("memory",), "pids": ("pids",), "blockIO": ("io",),
-             "hugepageLimits": ("hugetlb",), "rdma": ("rdma",)}  # fmt: skip
-    return any(resources.get(part) and host.controllers & set(names) for part, names in parts.items())
+    return any(_limits(config).get(part) and host.controllers & set(names) for part, names in _CONTROLLERS.items())
+
+
+def _limits(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (config.get("linux") or {}).get("resources") or {}
+
+
+_CONTROLLERS = {
+    "memory": ("memory",),
+    "cpu": ("cpu", "cpuset"),
+    "pids": ("pids",),
+    "blockIO": ("io",),
+    "hugepageLimits": ("hugetlb",),
+    "rdma": ("rdma",),
+}
+"""Part of linux.resources → who holds it."""
 
 
 def sub_group(group: Cgroup, path: str) -> Cgroup:
