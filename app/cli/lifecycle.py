@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from backends.model import Guest
 
 _SHORT = {"--timeout": ("-t", "--time"), "--signal": ("-s",), "--force": ("-f",)}
+_AS_WANTED = {"guest.start": ("running",), "guest.stop": ("created", "stopped")}
+"""States in which there is nothing left to do; no error, as with docker."""
+
 _METAVARS = {"--timeout": "SECONDS", "--signal": "SIGNAL"}
 
 
@@ -58,7 +61,15 @@ def given(command: str, args: argparse.Namespace) -> Mapping[str, object]:
 def perform(command: str, args: argparse.Namespace, context: Context) -> int:
     """Do the command to all the guests that were named."""
     arguments = given(command, args)
-    return on_guests(context, command, args.guests, arguments=lambda station, guest: arguments, trace=args.trace)
+    wanted = _AS_WANTED.get(command, ())
+    return on_guests(
+        context,
+        command,
+        args.guests,
+        arguments=lambda station, guest: arguments,
+        trace=args.trace,
+        is_done=lambda guest: guest.state.value in wanted,
+    )
 
 
 def start_verb_arguments(parser: argparse.ArgumentParser) -> None:

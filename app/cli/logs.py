@@ -9,24 +9,33 @@ from __future__ import annotations
 import argparse
 import base64
 import codecs
-from collections.abc import Callable
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from app.cli.clean import Cleaner
 from app.cli.context import capability_of
 from app.cli.figures import time_text
+from app.cli.operating import wait_for
 from backends.base import Logging
 
 if TYPE_CHECKING:
     from app.cli.context import Context
-    from backends.model import LogLine
+    from backends.model import Guest, LogLine
 
 
 def logs_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn logs`."""
+    from app.core.moments import parse_moment
+
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the guest ends")
     parser.add_argument("-n", "--tail", type=line_count, metavar="LINES", help='only the last lines; "all" for all')
     parser.add_argument("-t", "--timestamps", action="store_true", help="put the time before each line")
+    parser.add_argument("--since", type=parse_moment, metavar="TIME", help="only since then: a time, or 10m ago")
+    parser.add_argument("--until", type=parse_moment, metavar="TIME", help="only until then")
+    parser.add_argument("--clear", action="store_true", help="throw away what it has printed so far; prints nothing")
     parser.add_argument("--json", action="store_true", help="print one object a line; data is the bytes in base64")
     parser.add_argument("guest", metavar="GUEST", help="the guest")
 
@@ -45,10 +54,33 @@ def logs_verb(args: argparse.Namespace, context: Context) -> int:
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Logging, guest, "logs")
         assert isinstance(backend, Logging)
+        if args.clear:
+            wait_for(context, station.submit("guest.clear_log", guest.ref))
+            return 0
         write = _writer(args, context)
-        for line in backend.logs(guest.ref, follow=args.follow, tail=args.tail):
+        for line in _between(args.since, args.until, backend, guest, args):
             write(line)
     return 0
+
+
+def _between(
+    since_s: float | None, until_s: float | None, backend: Logging, guest: Guest, args: argparse.Namespace
+) -> Iterator[LogLine]:
+    """Yield the lines of a time; the last so many of them, where that is asked."""
+
+    def is_over() -> bool:
+        return until_s is not None and time.time() > until_s
+
+    if since_s is None and until_s is None:
+        yield from backend.logs(guest.ref, follow=args.follow, tail=args.tail)
+        return
+    lines = backend.logs(guest.ref, follow=args.follow and not is_over(), stop=is_over)
+    late = (line for line in lines if since_s is None or line.time_s >= since_s)
+    wanted = itertools.takewhile(lambda line: until_s is None or line.time_s <= until_s, late)
+    if args.tail is None or args.follow:
+        yield from wanted
+    else:
+        yield from deque(wanted, maxlen=args.tail)
 
 
 def _writer(args: argparse.Namespace, context: Context) -> Callable[[LogLine], None]:

@@ -42,15 +42,21 @@ def on_guests(
     arguments: Arguments = lambda station, guest: {},
     done: Callable[[str, object], None] | None = None,
     trace: bool = False,
+    is_done: Callable[[Guest], bool] = lambda guest: False,
 ) -> int:
-    """Do a command to all the guests, at once as far as their backends allow; print each name when it is done."""
+    """Do a command to all the guests, at once as far as their backends allow; print each name when it is done.
+
+    Nothing is done to those of which `is_done` says that they are as the command would have them.
+    """
     first_failure = 0
     with context.workstation_for(names) as station, tracing(context, station, trace):
-        for name, begun in [(name, _begin(station, command, name, arguments)) for name in dict.fromkeys(names)]:
+        for name, begun in [
+            (name, _begin(station, command, name, arguments, is_done)) for name in dict.fromkeys(names)
+        ]:
             try:
                 if isinstance(begun, InnkeeperError):
                     raise begun
-                result = wait_for(context, begun)
+                result = None if begun is None else wait_for(context, begun)
             except InnkeeperError as error:
                 first_failure = context.talk.error(error, after=first_failure)
                 continue
@@ -69,9 +75,13 @@ def wait_for(context: Context, operation: Operation) -> object:
     return operation.wait()
 
 
-def _begin(station: Workstation, command: str, name: str, arguments: Arguments) -> Operation | InnkeeperError:
+def _begin(
+    station: Workstation, command: str, name: str, arguments: Arguments, is_done: Callable[[Guest], bool]
+) -> Operation | InnkeeperError | None:
     try:
         guest = station.fleet.resolve(name)
+        if is_done(guest):
+            return None
         return station.submit(command, guest.ref, **arguments(station, guest))
     except InnkeeperError as error:
         return error

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TYPES = {f"backends.{name}" for name in ("model", "metrics", "events", "trace", "errors", "base", "registry")}
+TYPES = {f"backends.{name}" for name in ("model", "metrics", "events", "trace", "errors", "base", "container", "registry")}
 
 HEAVY = ("textual", "rich", "pyroute2", "psutil", "libvirt", "asyncio", "widgets", "app.tui")
 """What a plain command must not load: each costs between 50 and 400 ms."""

@@ -36,7 +36,7 @@ def offered(inn: Inn, *words: str) -> list[str]:
 
 def test_verbs_are_offered_first(inn: Inn) -> None:
     assert offered(inn, "") == [verb.name for verb in VERBS.values() if not verb.is_hidden]
-    assert offered(inn, "res") == ["restart", "resume"]
+    assert offered(inn, "res") == ["restart", "resume", "restore"]
 
 
 def test_options_are_offered_after_a_dash(inn: Inn) -> None:

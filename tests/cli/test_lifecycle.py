@@ -23,10 +23,9 @@ def test_of_several_guests_each_is_tried_and_each_error_is_one_line(inn: Inn) ->
     done = inn("stop", "db", "nosuch", "queue", "web-1")
 
     assert done.code == 1
-    assert done.out == "db\nweb-1\n"
-    assert [line.split(":")[0] for line in done.err.splitlines()] == ["inn", "inn"]
+    assert done.out == "db\nqueue\nweb-1\n"  # queue does not run: it is as it was to be
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["inn"]
     assert "nosuch" in done.err
-    assert "queue" in done.err
 
 
 def test_a_guest_is_found_by_the_beginning_of_its_id(inn: Inn) -> None:
