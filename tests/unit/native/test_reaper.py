@@ -68,7 +68,7 @@ def test_its_program_is_found_in_path_as_a_shell_would(init: str, tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGRTMIN])
 def test_signals_are_passed_on(init: str, number: int) -> None:
-    line = f"trap 'echo got; exit 3' {int(number)}; echo ready; while :; do read x; done"
+    line = f"trap 'echo got; exit 3' {int(number)}; echo ready; while :; do sleep 0.01; done"
     process = subprocess.Popen([init, "bash", "-c", line], stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -96,7 +96,7 @@ def test_as_process_1_it_leaves_no_zombies_and_its_end_ends_all(init: str) -> No
 def test_keys_of_a_terminal_reach_its_program_only(init: str) -> None:
     pid, master = pty.fork()
     if pid == 0:
-        os.execv(init, [init, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo ready; while :; do read x; done"])
+        os.execv(init, [init, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.01; done"])
     seen = b""
     while b"ready" not in seen and select.select([master], [], [], 10)[0]:
         seen += os.read(master, 1000)
