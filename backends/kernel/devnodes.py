@@ -8,15 +8,14 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backends.errors import InnkeeperError
 from backends.kernel import mount_calls as calls
 from backends.kernel import rooted
-from backends.kernel.mounts import KernelStep, said
+from backends.kernel.mounts import KernelStep, RootfsFailed, said
 
 _FILE_TYPES = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
-class DeviceFailed(InnkeeperError):
+class DeviceFailed(RootfsFailed):
     """A node of config.json could not be made."""
 
 

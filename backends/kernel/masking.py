@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from backends.errors import InnkeeperError
 from backends.kernel import mount_calls as calls
 from backends.kernel import rooted
-from backends.kernel.mounts import KernelStep, MountFailed, said
+from backends.kernel.mounts import KernelStep, MountFailed, RootfsFailed, said
 
 
-class MaskFailed(InnkeeperError):
+class MaskFailed(RootfsFailed):
     """A path could not be hidden, so the container must not run."""
 
 

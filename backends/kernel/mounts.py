@@ -12,8 +12,12 @@ from backends.errors import InnkeeperError
 from backends.kernel import linux, mount_options
 
 
-class MountFailed(InnkeeperError):
-    """A mount of config.json could not be made; worded as runc words it, which callers read."""
+class RootfsFailed(InnkeeperError):
+    """Something about a container's file system; the message says all by itself, in the words callers know of runc."""
+
+
+class MountFailed(RootfsFailed):
+    """A mount of config.json could not be made."""
 
     def __init__(self, source: str, destination: str, why: str, number: int | None = None) -> None:
         super().__init__(f'error mounting "{source}" to rootfs at "{destination}": {why}')

@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import Any
 
 from backends.errors import InnkeeperError, os_error_text
+from backends.kernel.mounts import RootfsFailed
 from backends.trace import Recorder, StepRecord
 
 _MAX_MESSAGE = 200_000
@@ -125,6 +126,8 @@ def failure(error: BaseException, at_work: str = "") -> dict[str, Any]:
     """Return the message that says why there is no program."""
     text = os_error_text(error) if isinstance(error, OSError) else str(error)
     before = f"cannot {at_work}: " if at_work else ""
+    if isinstance(error, RootfsFailed):
+        before = "error during container init: "
     message = {"failed": (before + (text or type(error).__name__))[:_MAX_TEXT]}
     code = getattr(error, "exit_code", 125)
     # Errors of the kernel and of steps have exit code 1 for a command line; of a start it is docker's 125.
