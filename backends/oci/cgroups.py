@@ -14,7 +14,7 @@ from typing import Any
 from backends.errors import KernelRefused, Unsupported
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.cgroup_file import read_text
-from backends.kernel.cgroup_hierarchy import parse_proc_cgroup
+from backends.kernel.cgroup_hierarchy import Hierarchy, parse_proc_cgroup
 from backends.oci.errors import ConfigInvalid, OciError
 from backends.trace import Step
 
@@ -101,10 +101,13 @@ def usable(group: Cgroup, config: Mapping[str, Any]) -> Cgroup | None:
     """
     if os.geteuid() == 0 and not _is_nested_root():
         return group
-    refused = [directory for directory in group.directories.values() if not _can_make(directory)]
+    places = {hierarchy.mount: hierarchy for hierarchy in group.host.hierarchies}
+    refused = [folder for mount, folder in group.directories.items() if not _can_use(places[mount], folder)]
     if not refused:
         return group
-    if (config.get("linux") or {}).get("cgroupsPath"):
+    # In hybrid mode the limits are v1's, and v2 is not missed.
+    has_path = bool((config.get("linux") or {}).get("cgroupsPath"))
+    if has_path and not (group.host.mode == "hybrid" and refused == [group.unified]):
         raise OciError(f"unable to apply cgroup configuration: mkdir {refused[0]}: permission denied")
     left = {mount: folder for mount, folder in group.directories.items() if folder not in refused}
     if group.host.mode == "v2" and _needs_controllers(config, group.host):
@@ -119,11 +122,18 @@ def usable(group: Cgroup, config: Mapping[str, Any]) -> Cgroup | None:
     return Cgroup(group.host, group.path, left) if left else None
 
 
-def _can_make(directory: str) -> bool:
+def _can_use(hierarchy: Hierarchy, directory: str) -> bool:
     """True if the missing folders can be made, and a process of ours be moved there."""
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    return os.access(directory, os.W_OK | os.X_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
+    if not os.access(directory, os.W_OK | os.X_OK) or not os.access(f"{directory}/cgroup.procs", os.W_OK):
+        return False
+    if hierarchy.version == 1:
+        return True
+    # In v2 whoever moves a process must also hold the nearest group above both places.
+    own = parse_proc_cgroup(read_text("/proc/self/cgroup") or "").get("v2", "/")
+    above = os.path.commonpath([directory, hierarchy.directory(hierarchy.relative(own)).rstrip("/")])
+    return os.access(f"{above}/cgroup.procs", os.W_OK)
 
 
 def _needs_controllers(config: Mapping[str, Any], host: CgroupHost) -> bool:

@@ -181,7 +181,7 @@ def _is_everywhere(name: str) -> bool:
 def device_steps(group: Cgroup, entries: Iterable[Mapping[str, Any]], *, defaults: bool = True) -> list[Step]:
     """Return the step that lets a group use the devices that the ordered list says, and DEFAULT_DEVICES.
 
-    In a user namespace of which this process is not the owner the kernel lets nobody change them: no step, as
+    In a user namespace, and to a plain user, the kernel lets nobody change them, nor make devices: no step, as
     runc. Raises ConfigInvalid for what cannot be said to cgroup v1.
     """
     rules = (*device_rules(entries), *(DEFAULT_DEVICES if defaults else ()))
@@ -189,7 +189,7 @@ def device_steps(group: Cgroup, entries: Iterable[Mapping[str, Any]], *, default
         filter_of(rules)
     except UsageError as error:
         raise ConfigInvalid(f"linux.resources.devices: {error.message}") from error
-    if _in_user_namespace():
+    if os.geteuid() != 0 or _in_user_namespace():
         return []
     return [FilterDevices(rules, group.directory("devices"), group.unified, is_new=not group.exists())]
 
