@@ -189,9 +189,6 @@ def _mount(scene: Scene, index: int, fds: Mapping[int, int]) -> Step:
     options, source = tuple(entry.get("options") or ()), entry.get("source") or ""
     if _is_bind(entry):
         source = os.path.join(scene.bundle, source)
-        if mount_options.parse(options).data:  # the kernel would ignore it
-            text = "bind mounts cannot have any filesystem-specific options applied"
-            raise ConfigInvalid(f"mounts[{index}].options: {text}")
     if entry.get("type") == "devpts" and scene.has_userns:
         options = tuple(option for option in options if not _is_foreign_group(scene, option))
     return MountInRoot(
