@@ -125,7 +125,9 @@ def _why_not(path: str) -> int:
         return error.errno or errno.ENOENT
     if stat.S_ISDIR(mode):
         return errno.EISDIR
-    return 0 if os.access(path, os.X_OK, effective_ids=True) and mode & 0o111 else errno.EACCES
+    # Where even "/" seems not to be there, the container's filter forbids the question; execve will answer it.
+    allowed = os.access(path, os.X_OK, effective_ids=True) or not os.access("/", os.F_OK, effective_ids=True)
+    return 0 if allowed and mode & 0o111 else errno.EACCES
 
 
 def execute(program: Program, first_fd: int, gate_fd: int) -> None:
