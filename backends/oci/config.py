@@ -11,6 +11,7 @@ from backends.kernel.capability import CAPABILITIES
 from backends.oci import properties, relations
 from backends.oci.errors import ConfigInvalid
 from backends.oci.schema import Refused
+from backends.oci.spelling import spelled
 
 _MAX_BYTES = 16 << 20
 
@@ -18,9 +19,16 @@ _MAX_BYTES = 16 << 20
 def load(bundle: str, name: str = "config.json") -> dict[str, Any]:
     """Return the checked configuration of a bundle. Raises ConfigInvalid or Unsupported, naming the property."""
     config = parse(read(os.path.join(bundle, name)))
+    _spell_resources(config)
     check(config)
     config.setdefault("linux", {})
     return config
+
+
+def _spell_resources(config: Mapping[str, Any]) -> None:
+    part = config.get("linux")
+    if isinstance(part, dict) and isinstance(part.get("resources"), dict):
+        part["resources"] = spelled(part["resources"])
 
 
 def load_process(path: str) -> dict[str, Any]:

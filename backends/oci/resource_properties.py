@@ -46,7 +46,8 @@ def _access(value: object) -> None:
     string(value)
     if not value:
         raise Refused("device access cannot be empty")
-    if not set(str(value)) <= set("rwm"):
+    # An "a" beside others means nothing, and is passed over by runc.
+    if not set(str(value)) <= set("rwma") or value == "a":
         raise Refused(f"invalid device access {str(value)[:20]!r}: only r, w and m are known")
 
 

@@ -53,39 +53,10 @@ def of(config: Mapping[str, Any]) -> dict[str, Any]:
 
     In a config.json older than runtime-spec 1.2 a task limit of 0 means none: docker 20.10 writes that always.
     """
-    given = (config.get("linux") or {}).get("resources") or {}
-    found = spelled(given)
-    if found != given:
-        from backends.oci.config import check_resources
-
-        check_resources(found)
+    found: dict[str, Any] = dict((config.get("linux") or {}).get("resources") or {})
     pids = found.get("pids") or {}
     if pids.get("limit") == 0 and _version(config.get("ociVersion", "")) < (1, 2):
         found["pids"] = {}
-    return found
-
-
-_NAMES = (
-    "memory limit reservation swap kernel kernelTCP swappiness disableOOMKiller useHierarchy checkBeforeUpdate "
-    "cpu shares quota burst period realtimeRuntime realtimePeriod cpus mems idle pids blockIO weight leafWeight "
-    "weightDevice throttleReadBpsDevice throttleWriteBpsDevice throttleReadIOPSDevice throttleWriteIOPSDevice "
-    "hugepageLimits pageSize network classID priorities rdma unified devices major minor rate"
-)
-_SPELLING = {name.lower(): name for name in _NAMES.split()}
-_KEYED_BY_USER = ("rdma", "unified", "devices")
-
-
-def spelled(resources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return resources with their names as the specification spells them: Go's programs take any case."""
-    found = {}
-    for name, value in resources.items():
-        known = _SPELLING.get(name.lower(), name)
-        if known not in _KEYED_BY_USER:
-            if isinstance(value, dict):
-                value = spelled(value)
-            elif isinstance(value, list):
-                value = [spelled(item) if isinstance(item, dict) else item for item in value]
-        found[known] = value
     return found
 
 
@@ -201,14 +172,15 @@ def device_rules(entries: Iterable[Mapping[str, Any]]) -> list[DeviceRule]:
         access = entry.get("access", "")
         if not access:
             raise ConfigInvalid(f"linux.resources.devices: device access at {index} field cannot be empty")
-        if not set(access) <= set("rwm"):
+        known = "".join(letter for letter in "rwm" if letter in access)
+        if not known or not set(access) <= set("rwma"):  # runc passes over an "a" beside others
             raise ConfigInvalid(f'linux.resources.devices[{index}].access: "{access}" is not made of r, w and m')
         kind = entry.get("type") or "a"
         if kind not in ("a", "b", "c", "u"):
             raise ConfigInvalid(f'linux.resources.devices[{index}].type: invalid cgroup device type "{kind}"')
         numbers = (entry.get(name) for name in ("major", "minor"))
         major, minor = (None if number is None or number < 0 else number for number in numbers)
-        found.append(DeviceRule("c" if kind == "u" else kind, major, minor, access, bool(entry.get("allow"))))
+        found.append(DeviceRule("c" if kind == "u" else kind, major, minor, known, bool(entry.get("allow"))))
     return found
 
 

@@ -10,6 +10,7 @@ from backends.errors import InnkeeperError
 from backends.kernel.cgroup import Cgroup, detect
 from backends.oci import config, quick_json, resources, state
 from backends.oci.errors import NotRunning, OciError
+from backends.oci.spelling import spelled
 from backends.oci.state import Container
 from backends.trace import Step
 
@@ -32,7 +33,7 @@ def update(container: Container, wanted: Mapping[str, Any], warn: Callable[[str]
     """
     if container.status() == "stopped":
         raise NotRunning("container not running")
-    wanted = {name: part for name, part in resources.spelled(wanted).items() if name != "devices"}
+    wanted = {name: part for name, part in spelled(wanted).items() if name != "devices"}
     config.check_resources(wanted)
     for warning in resources.warnings(wanted):
         warn(warning)

@@ -16,6 +16,7 @@ from backends.kernel.device_filter import DeviceRule, filter_of, parse_list
 from backends.oci import cgroups, resources, resources2, stats1
 from backends.oci.errors import ConfigInvalid
 from backends.oci.resource_steps import SetTogether
+from backends.oci.spelling import spelled
 
 
 def mount_line(kind: str, at: Path, options: str = "rw") -> str:
@@ -156,8 +157,16 @@ def test_what_v2_cannot_do_is_refused_by_its_name(v2_host: CgroupHost, wanted: d
 
 
 def test_zeros_of_old_docker_and_empty_parts_change_nothing(v1_host: CgroupHost, v2_host: CgroupHost) -> None:
-    wanted: dict[str, object] = {"cpu": {"shares": 0}, "memory": {"swappiness": (1 << 64) - 1}, "blockIO": {"weight": 0}, "pids": {},
-              "network": {}, "hugepageLimits": [], "devices": None, "unified": None}  # fmt: skip
+    wanted: dict[str, object] = {
+        "cpu": {"shares": 0},
+        "memory": {"swappiness": (1 << 64) - 1},
+        "blockIO": {"weight": 0},
+        "pids": {},
+        "network": {},
+        "hugepageLimits": [],
+        "devices": None,
+        "unified": None,
+    }
 
     assert writes(v1_host, wanted) == []
     assert writes(v2_host, wanted) == []
@@ -173,7 +182,7 @@ def test_a_task_limit_of_0_means_none_to_those_who_wrote_it_before_1_2() -> None
 def test_names_are_taken_in_any_case_but_not_those_of_files_and_devices() -> None:
     given = {"CPU": {"Cpus": "1"}, "hugepagelimits": [{"Pagesize": "2MB", "LIMIT": 1}], "unified": {"Memory": "x"}}
 
-    found = resources.spelled(given)
+    found = spelled(given)
 
     expected = {"cpu": {"cpus": "1"}, "hugepageLimits": [{"pageSize": "2MB", "limit": 1}], "unified": {"Memory": "x"}}
     assert found == expected
