@@ -11,6 +11,7 @@ All methods block and may be called from several threads, at most `max_parallel`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -288,6 +289,15 @@ class ExecSession(Protocol):
 
 
 @runtime_checkable
+class Detachable(Protocol):
+    """A session whose program can be left to itself."""
+
+    def detach(self) -> None:
+        """Let the program go on when the session is closed; what it prints then goes nowhere."""
+        ...
+
+
+@runtime_checkable
 class Executing(Protocol):
     """Programs can be run inside live guests."""
 
@@ -347,6 +357,15 @@ class Restarting(Protocol):
 
     def set_restart_policy(self, ref: GuestRef, policy: RestartPolicy, recorder: Recorder) -> None:
         """Change when it is started again, at once."""
+        ...
+
+
+@runtime_checkable
+class Holding(Protocol):
+    """A guest that is removed at its end can be kept for a look at what it left."""
+
+    def held(self, ref: GuestRef) -> AbstractContextManager[None]:
+        """Keep it until the body ends, or this process. Raises NotFound."""
         ...
 
 

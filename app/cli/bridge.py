@@ -73,6 +73,8 @@ class Bridge:
         self._takes_input = takes_input
         self._waiting = b""
         self._is_open = True
+        self.has_left = False
+        """True once the user pressed the detach keys."""
 
     def run(self) -> int:
         """Copy; return the program's exit code, 0 if the user left, 128+n if a signal ended us."""
@@ -85,6 +87,7 @@ class Bridge:
                 if self._terminal in ready:
                     self._copy_output()
                 if 0 in ready and self._copy_input():
+                    self.has_left = True
                     return 0
                 if waiter.fd in ready:
                     self._drain()

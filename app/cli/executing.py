@@ -19,10 +19,11 @@ from app.cli.terminal import (
     DetachKeys,
     RawTerminal,
     Signals,
+    add_detach_keys,
     need_terminal,
     terminal_size,
 )
-from backends.base import Attaching, Consoling, ExecSession, Executing, Waiting
+from backends.base import Attaching, Consoling, Detachable, ExecSession, Executing, Waiting
 from backends.container import ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 
@@ -44,6 +45,7 @@ def exec_verb_arguments(parser: argparse.ArgumentParser) -> None:
     add("-w", "--workdir", metavar="DIR", help="its working directory")
     add("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
     add("--privileged", action="store_true", help="with all capabilities and without the seccomp filter")
+    add_detach_keys(parser)
     add("guest", metavar="GUEST", help="the container")
     add("args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments")
 
@@ -124,17 +126,23 @@ def _with_pipes(session: ExecSession) -> int:
 def _with_terminal(args: argparse.Namespace, context: Context, session: ExecSession) -> int:
     try:
         with Signals(*FORWARDED, signal.SIGWINCH) as signals:
-            bridge = Bridge(context.out, session, signals, takes_input=args.interactive)
+            detach = DetachKeys(args.detach_keys) if isinstance(session, Detachable) else None
+            bridge = Bridge(context.out, session, signals, takes_input=args.interactive, detach=detach)
             if not args.interactive:
                 return bridge.run()
             with RawTerminal(0):
-                return bridge.run()
+                code = bridge.run()
+        if bridge.has_left and isinstance(session, Detachable):
+            session.detach()
+            context.talk.note("the program goes on")
+        return code
     finally:
         session.close()
 
 
 def attach_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn attach`."""
+    add_detach_keys(parser)
     parser.add_argument("--no-stdin", action="store_true", help="only look on")
     parser.add_argument(
         "--tail", type=line_count, default=0, metavar="LINES", help='first the last lines it printed (0); "all" for all'
@@ -155,7 +163,13 @@ def attach_verb(args: argparse.Namespace, context: Context) -> int:
         if has_terminal and not args.no_stdin:
             need_terminal("attach")
         foreground = Foreground(
-            context, backend, guest.ref, stdin=not args.no_stdin, terminal=has_terminal, tail=args.tail
+            context,
+            backend,
+            guest.ref,
+            stdin=not args.no_stdin,
+            terminal=has_terminal,
+            tail=args.tail,
+            detach_keys=args.detach_keys,
         )
         foreground.run()
         if foreground.is_detached:

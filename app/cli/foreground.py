@@ -30,12 +30,21 @@ class Foreground:
     """One container in the foreground."""
 
     def __init__(
-        self, context: Context, backend: Backend, ref: GuestRef, *, stdin: bool, terminal: bool, tail: int | None = None
+        self,
+        context: Context,
+        backend: Backend,
+        ref: GuestRef,
+        *,
+        stdin: bool,
+        terminal: bool,
+        tail: int | None = None,
+        detach_keys: bytes = DETACH_KEYS,
     ) -> None:
         if not isinstance(backend, Logging):
             raise Unsupported(f"cannot follow {ref.id}: {backend.title} keeps no output")
         self._context, self._backend, self._ref = context, backend, ref
         self._takes_input, self._terminal, self._tail = stdin, terminal, tail
+        self._detach_keys = detach_keys
         self._session: AttachSession | None = None
         self._is_over = threading.Event()
         self._over_reading, self._over_writing = os.pipe()
@@ -121,7 +130,7 @@ class Foreground:
             self._end()
 
     def _copy_input(self, session: AttachSession) -> None:
-        detach = DetachKeys(DETACH_KEYS) if self._terminal else None
+        detach = DetachKeys(self._detach_keys) if self._terminal else None
         try:
             while not self._is_over.is_set():
                 select.select([0, self._over_reading], [], [])

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from app.cli.diagnostics import RUNTIME
 from app.cli.limiting import given_limits
 from app.cli.operating import tracing, wait_for
 from app.cli.run_options import add_create_options
-from app.cli.terminal import need_terminal, terminal_size
-from backends.base import Creating, Removing, Waiting
+from app.cli.terminal import add_detach_keys, need_terminal, terminal_size
+from backends.base import Creating, Holding, Removing, Waiting
 from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError, os_error_text
 from backends.model import Guest, Limits
@@ -35,6 +35,7 @@ def create_verb_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn run`."""
+    add_detach_keys(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="leave it in the background and print its id")
     add_create_options(parser)
 
@@ -67,8 +68,7 @@ def spec_of(args: argparse.Namespace) -> ContainerSpec:
         labels=values.labels("--label", args.label),
         stop_signal=args.stop_signal,
         size=terminal_size() if args.tty else None,
-        # In the foreground we remove it ourselves, when its output is copied to the end.
-        auto_remove=args.rm and getattr(args, "detach", True),
+        auto_remove=args.rm,
         entrypoint=values.entry_point(args.entrypoint),
         stop_timeout_s=None if args.stop_timeout is None else values.duration("--stop-timeout", args.stop_timeout),
         privileged=args.privileged,
@@ -138,16 +138,23 @@ def _run(args: argparse.Namespace, context: Context) -> int:
             with _id_file(args.cidfile) as write_id:
                 guest = _create(context, station, backend, spec)
                 write_id(guest.ref.id)
-            try:
-                wait_for(context, station.submit("guest.start", guest.ref))
-            except BaseException:
-                if args.rm:
-                    _remove(context, backend, guest)
-                raise
-            if args.detach:
-                context.out.line(guest.ref.id)
-                return 0
-            return _follow(args, context, backend, guest)
+            # Its keeper removes it, also when we are killed; till then we want its output and exit code.
+            is_held = args.rm and not args.detach
+            with backend.held(guest.ref) if is_held and isinstance(backend, Holding) else nullcontext():
+                return _start(args, context, station, backend, guest)
+
+
+def _start(args: argparse.Namespace, context: Context, station: Workstation, backend: Backend, guest: Guest) -> int:
+    try:
+        wait_for(context, station.submit("guest.start", guest.ref))
+    except BaseException:
+        if args.rm:
+            _remove(context, backend, guest)
+        raise
+    if args.detach:
+        context.out.line(guest.ref.id)
+        return 0
+    return _follow(args, context, backend, guest)
 
 
 @contextmanager
@@ -185,7 +192,9 @@ def _create(context: Context, station: Workstation, backend: Backend, spec: Cont
 def _follow(args: argparse.Namespace, context: Context, backend: Backend, guest: Guest) -> int:
     from app.cli.foreground import Foreground
 
-    foreground = Foreground(context, backend, guest.ref, stdin=args.interactive, terminal=args.tty)
+    foreground = Foreground(
+        context, backend, guest.ref, stdin=args.interactive, terminal=args.tty, detach_keys=args.detach_keys
+    )
     try:
         foreground.run()
         if foreground.is_detached:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -128,6 +129,34 @@ class Signals:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing: the wake-up descriptor has told us already."""
+
+
+def parse_keys(text: str) -> bytes:
+    """Return what the terminal sends for keys such as "ctrl-p,ctrl-q", "ctrl-a,d" or "ctrl-]". Raises UsageError."""
+    from backends.errors import UsageError
+
+    found = b""
+    for key in text.split(","):
+        name = key.lower().removeprefix("ctrl-")
+        if key.lower() != name and len(name) == 1 and "@" <= name.upper() <= "_":
+            found += bytes([ord(name.upper()) - 64])
+        elif len(key) == 1 and key.isascii() and key.isprintable():
+            found += key.encode()
+        else:
+            hint = "keys with commas between them, each a character or ctrl- and one of a-z @ [ ] ^ _ and backslash"
+            raise UsageError(f"--detach-keys: {key!r} is no key", hint=hint)
+    return found
+
+
+def add_detach_keys(parser: argparse.ArgumentParser) -> None:
+    """Add --detach-keys."""
+    parser.add_argument(
+        "--detach-keys",
+        type=parse_keys,
+        default=DETACH_KEYS,
+        metavar="KEYS",
+        help="what leaves it alone again (ctrl-p,ctrl-q)",
+    )
 
 
 class DetachKeys:

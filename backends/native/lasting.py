@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 
 from backends.container import RestartPolicy
@@ -32,6 +33,10 @@ class Lasting(Living):
                 self._supervisor(ref).ask({"op": "policy"})
             except WrongState:  # it has just ended
                 return
+
+    def held(self, ref: GuestRef) -> AbstractContextManager[None]:
+        """Keep one that is removed at its end until the body has looked at what it left."""
+        return self._store.held(ref.id)
 
     def boot_plan(self) -> Sequence[Guest]:
         """Return the containers that are to be started when the host comes up, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import selectors
 import signal
@@ -101,6 +102,7 @@ class Requests:
             "start": lambda: self._start(client),
             "policy": lambda: self._reconsider(),
             "clear_log": lambda: self._clear_log(),
+            "detach": lambda: self._detach(client, fds),
             "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
             "resume": lambda: self._resume(),
             "wait": lambda: self._waiting.append(client),
@@ -168,6 +170,25 @@ class Requests:
         if self._owner.log is not None:
             self._owner.log.clear()
         return {}
+
+    def _detach(self, client: socket.socket, fds: list[int]) -> None:
+        """The client goes, its program stays: the terminal it had is ours from now on, and read into nothing."""
+        self._owner.sessions.detach(client)
+        for given in fds:
+            fd = os.dup(given)
+            os.set_blocking(fd, False)
+            self._owner.selector.register(fd, selectors.EVENT_READ, functools.partial(self._read_away, fd))
+
+    def _read_away(self, fd: int) -> None:
+        try:
+            if os.read(fd, 65536):
+                return
+        except BlockingIOError:
+            return
+        except OSError:  # EIO: nobody holds the other end any more
+            pass
+        self._owner.selector.unregister(fd)
+        os.close(fd)
 
     def _require_program(self) -> None:
         if self._owner.exit_code is not None:

@@ -110,6 +110,12 @@ class ExecSessions:
             elif session.exit_code is None and not session.is_detached:
                 os.kill(session.pid, signal.SIGHUP)
 
+    def detach(self, client: socket.socket) -> None:
+        """What a client ran goes on without it."""
+        for session in self._sessions:
+            if session.client is client:
+                session.is_detached = True
+
     def end_all(self) -> None:
         """The container has ended, and with it every session."""
         for session in list(self._sessions):

@@ -2,7 +2,7 @@
 
 ::
 
-    STATE/containers/ID/   config.json container.json status.json log trace.jsonl lock
+    STATE/containers/ID/   config.json container.json status.json log log.1 … trace.jsonl health.json lock hold
                            rootfs/ (mount point, empty) upper/ work/ etc/ snapshots/
     STATE/names/NAME       symlink to the ID: makes names unique without a lock over all
     STATE/making.lock      shared while something is made or removed, so that `clean` knows what is only half made
@@ -166,6 +166,34 @@ class ContainerStore:
             yield
         finally:
             os.close(fd)
+
+    @contextmanager
+    def held(self, container_id: str) -> Iterator[None]:
+        """Keep a container that is to be removed at its end from being removed, until the end of this process at most.
+
+        Raises NotFound.
+        """
+        fd = self._open_hold(container_id)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(fd)
+
+    def wait_until_free(self, container_id: str) -> None:
+        """Wait until nobody keeps it from being removed."""
+        with suppress(NotFound):
+            fd = self._open_hold(container_id)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            finally:
+                os.close(fd)
+
+    def _open_hold(self, container_id: str) -> int:
+        try:
+            return os.open(self.folder(container_id) / "hold", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise NotFound(f"no container {container_id}") from None
 
     def is_supervised(self, container_id: str) -> bool:
         """Say whether a supervisor holds the container's life lock: it does so as long as it lives."""
