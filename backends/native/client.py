@@ -240,6 +240,11 @@ class NativeExecSession:
             self._sock.close()
         return self._exit_code
 
+    def detach(self) -> None:
+        """Let the program go on when the session is closed; the supervisor keeps its terminal."""
+        with suppress(protocol.Closed, OSError):
+            protocol.send(self._sock, {"op": "detach"}, [] if self.terminal_fd is None else [self.terminal_fd])
+
     def close(self) -> None:
         """Let go; a program that still runs is sent SIGHUP by the supervisor."""
         self._sock.close()

@@ -288,6 +288,7 @@ class Supervisor:
             self._remove()
 
     def _remove(self) -> None:
+        self.store.wait_until_free(self.id)
         with suppress(NotFound, OSError), self.store.making(), self.store.locked(self.id):
             record = self.store.record(self.id)
             self.store.remove(record)
