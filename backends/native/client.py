@@ -70,8 +70,9 @@ class SpawnerClient:
     def _follow(self, sock: socket.socket, keep: Callable[[StepRecord], None]) -> dict[str, Any]:
         while True:
             answer, _ = protocol.receive(sock)
-            if "step" in answer:
-                keep(StepRecord.from_json(answer["step"]))
+            if "steps" in answer:
+                for raw in answer["steps"]:
+                    keep(StepRecord(**raw))
             elif "error" in answer:
                 raise StartFailed(answer["error"], exit_code=answer.get("exit_code", 125), hint=answer.get("hint", ""))
             else:
@@ -144,6 +145,7 @@ class SpawnerClient:
         arguments = [str(self._store.state_dir), str(self._store.run_dir), self._parent, code_version()]
         code = (
             f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+            "from backends.kernel.selfexe import seal; seal(); "
             "from backends.native.spawner import main; main(*sys.argv[1:])"
         )
         with open(self._store.run_dir / "spawner.log", "ab") as log:

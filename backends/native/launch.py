@@ -1,17 +1,23 @@
-"""One start of one container: its descriptors, the OCI runtime's work, and how it went."""
+"""One start of one container: its descriptors, the OCI runtime's work in a maker, and how it went."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.errors import InnkeeperError, StartFailed
-from backends.native import plan
-from backends.oci.create import create, started
-from backends.oci.request import Created
-from backends.trace import Recorder, StepRecord
+from backends.kernel.cgroup import CgroupHost
+from backends.native import drivers, plan
+from backends.native.drivers import native  # noqa: F401 - loaded before the forks, whose start then is shorter
+from backends.native.maker import Maker, Trace, Worker
+from backends.native.record import ContainerRecord
+from backends.native.store import TRACE, ContainerStore
+from backends.native.sweep import end_kernel_side
+from backends.oci.ending import end
+from backends.trace import Recorder
 
 if TYPE_CHECKING:
     from backends.native.supervisor import Supervisor
@@ -24,89 +30,121 @@ def exit_code_of(wait_status: int) -> int:
 
 
 class Launch:
-    """A start, and what it has made so far."""
+    """A start as the supervisor sees it."""
 
-    def __init__(self, owner: Supervisor, recorder: Recorder, keep: Callable[[StepRecord], None]) -> None:
-        self._owner, self._recorder = owner, recorder
-        self._created: Created | None = None
-        self.stdin_fd: int | None = None
-        self.outputs: list[tuple[str, int]] = []
+    def __init__(self, owner: Supervisor, client: socket.socket | None, maker: Maker | None = None) -> None:
+        """client is sent the steps. maker: one that is at work already, and waits for "go"."""
+        self._owner, self._client, self._maker = owner, client, maker
+        self.init_pid = 0
+        self.init_pidfd = -1
+        self.terminal_fd: int | None = None
+
+    @property
+    def stdin_fd(self) -> int | None:
+        """Our end of the program's standard input, if that is kept open."""
+        return self._maker.pipes.stdin_fd if self._maker is not None else None
+
+    @property
+    def outputs(self) -> list[tuple[str, int]]:
         """(stream, descriptor) of what the program writes."""
-
-    @property
-    def init_pid(self) -> int:
-        """The container's first process."""
-        return self._created.pid if self._created is not None else 0
-
-    @property
-    def init_pidfd(self) -> int:
-        """Refers to it as long as it is kept open."""
-        return self._created.pidfd if self._created is not None else -1
-
-    @property
-    def terminal_fd(self) -> int | None:
-        """Master of its terminal, if it has one."""
-        return self._created.terminal_fd if self._created is not None else None
+        if self.terminal_fd is not None:
+            return [("stdout", self.terminal_fd)]
+        return self._maker.pipes.outputs if self._maker is not None else []
 
     def run(self) -> None:
         """Start the container. Raises StartFailed; undo() is then the caller's."""
+        if self._maker is None:
+            self._maker = self._begin()
+        else:
+            self._maker.ask({"go": True})
         try:
-            self._run()
-        except StartFailed:
-            raise
-        except InnkeeperError as error:
-            raise StartFailed(error.message, hint=error.hint) from error
-        except OSError as error:
-            raise StartFailed(error.strerror or str(error)) from error
-
-    def _run(self) -> None:
-        owner = self._owner
-        process = owner.config["process"]
-        stdio, ours = self._pipes(bool(process.get("terminal")), owner.record.stdin)
-        try:
-            request = plan.request(
-                owner.record,
-                owner.config,
-                owner.store.folder(owner.id),
-                owner.host,
-                stdio=stdio,
-                own_fds=ours,
-                run_dir=owner.store.run_dir,
-                secrets_fd=owner.secrets.descriptor(owner.record.secret_files),
-            )
-            self._created = create(request, self._recorder)
+            message, fds = self._maker.answer()
         finally:
-            for fd in stdio:
-                os.close(fd)
-        if self._created.terminal_fd is not None:
-            os.set_blocking(self._created.terminal_fd, False)
-            self.outputs = [("stdout", self._created.terminal_fd)]
-        started(self._created, is_open=True)
+            self._maker.close()
+        self.init_pid, self.init_pidfd = int(str(message["pid"])), fds[0]
+        if len(fds) > 1:
+            self.terminal_fd = fds[1]
+            os.set_blocking(fds[1], False)
+            self._maker.pipes.close_ours()
+
+    def _begin(self) -> Maker:
+        owner, client = self._owner, self._client
+        try:
+            secrets_fd = owner.secrets.descriptor(owner.record.secret_files)
+            return Maker(
+                lambda worker: make(worker, owner.store, owner.host, owner.record, client, secrets_fd),
+                keep_stdin=owner.record.stdin,
+            )
+        except OSError as error:
+            raise StartFailed(f"cannot fork the process that makes it: {error.strerror}") from error
 
     def undo(self) -> None:
-        """Take back what was done; what cannot be undone is left to `clean`."""
-        created, self._created = self._created, None
-        if created is not None:
-            is_taken_over = self._owner.init_pidfd == created.pidfd
-            if is_taken_over:  # its descriptors are the owner's to close
-                created.pidfd, created.terminal_fd = os.dup(created.pidfd), None
-            created.undo()
-            if is_taken_over:
-                return
-        for fd in (self.stdin_fd, *(fd for _, fd in self.outputs)):
-            if fd is not None:
-                with suppress(OSError):
-                    os.close(fd)
-        self.stdin_fd, self.outputs = None, []
+        """Take back what was done; what cannot be undone is left to `clean`. Descriptors that the owner took stay."""
+        owner = self._owner
+        if self.init_pidfd >= 0:
+            pidfd = os.dup(self.init_pidfd) if owner.init_pidfd == self.init_pidfd else self.init_pidfd
+            end(self.init_pid, pidfd)
+            with suppress(OSError, InnkeeperError):
+                end_kernel_side(owner.store, owner.group, owner.record)
+        if owner.init_pidfd != self.init_pidfd or self.init_pidfd < 0:
+            if self.terminal_fd is not None:
+                os.close(self.terminal_fd)
+            elif self._maker is not None:
+                self._maker.pipes.close_ours()
 
-    def _pipes(self, terminal: bool, keep_stdin: bool) -> tuple[list[int], list[int]]:
-        """Return the program's descriptors 0, 1, 2, and our ends."""
-        if terminal:
-            return [], []
-        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        self.outputs = [("stdout", out[0]), ("stderr", err[0])]
-        if not keep_stdin:
-            return [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), out[1], err[1]], [out[0], err[0]]
-        reading, self.stdin_fd = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self.stdin_fd, False)
-        return [reading, out[1], err[1]], [out[0], err[0], self.stdin_fd]
+
+def make(
+    worker: Worker,
+    store: ContainerStore,
+    host: CgroupHost,
+    record: ContainerRecord,
+    client: socket.socket | None,
+    secrets_fd: int = -1,
+) -> None:
+    """Run in the maker: start the container and tell supervisor and client how it went."""
+    folder = store.folder(record.id)
+    trace = Trace(folder / TRACE)
+    try:
+        _make(worker, store, host, record, folder, secrets_fd, client)
+    except (InnkeeperError, OSError) as error:
+        worker.tell_steps(client)
+        trace.write(worker.records)
+        worker.fail(error)
+        return
+    trace.write(worker.records)
+
+
+def _make(
+    worker: Worker,
+    store: ContainerStore,
+    host: CgroupHost,
+    record: ContainerRecord,
+    folder: Path,
+    secrets_fd: int,
+    client: socket.socket | None,
+) -> None:
+    config = store.config(record.id)
+    group = host.group(config["linux"]["cgroupsPath"])
+    if group.exists():
+        end_kernel_side(store, group, record)  # of a run whose supervisor died
+    terminal = bool(config["process"].get("terminal"))
+    request = plan.request(
+        record,
+        config,
+        folder,
+        host,
+        stdio=[] if terminal else worker.pipes.theirs,
+        own_fds=[*worker.pipes.ours, *(worker.pipes.theirs if terminal else ())],
+        run_dir=store.run_dir,
+        secrets_fd=secrets_fd,
+        overlay_fd=plan.open_overlay(record, config, folder),
+    )
+    driver = drivers.get(record.driver, store.run_dir)
+    created = driver.create(request, Recorder("supervisor", worker.keep))
+    try:
+        driver.started(created)
+        worker.tell_steps(client)
+        worker.succeed(created, group.path)
+    except BaseException:
+        created.undo()
+        raise

@@ -22,7 +22,7 @@ from backends.model import (
     Limits,
     LogLine,
 )
-from backends.native import health, log
+from backends.native import health, log, tracing
 from backends.native.core import KEPT, LIVE, NAME
 from backends.native.restraining import Restraining
 from backends.native.store import LOG, TRACE
@@ -84,7 +84,7 @@ class Looking(Restraining):
         """Return all steps recorded of it, oldest first."""
         self._store.record(ref.id)
         try:
-            lines = (self._store.folder(ref.id) / TRACE).read_text().splitlines()
+            lines = tracing.read(self._store.folder(ref.id) / TRACE)
         except FileNotFoundError:
             return []
         # Processes that work at the same time write when they have something to say: order is by the clock.

@@ -4,7 +4,7 @@
 
     client → spawner      {"op": "start", "id": …}                    answer comes from the new supervisor
                           {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "version": …}
-    supervisor → client   {"step": {…}} …  then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
+    supervisor → client   {"steps": […]} then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
     client → spawner      {"op": "look"}: see to containers whose supervisor died unseen
     client → supervisor   {"op": "ping" | "kill" | "stop" | "pause" | "resume" | "wait" | "attach" | "exec" …}
                           {"op": "start"}: the next start is not to be waited for, {"op": "policy"}: it has changed

@@ -12,18 +12,21 @@ import selectors
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from backends.errors import InnkeeperError, NotFound, StartFailed
 from backends.kernel import linux, procfs
-from backends.kernel.cgroup import CgroupHost
+from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native import protocol
 from backends.native.health import Health
 from backends.native.journal import Journal
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
+from backends.native.maker import Maker
 from backends.native.network import Addresses
 from backends.native.record import Status
 from backends.native.requests import Requests
@@ -31,14 +34,12 @@ from backends.native.restart import Restarts
 from backends.native.secrets import SecretKeeper
 from backends.native.session import ExecSessions
 from backends.native.stdin import InputPump
-from backends.native.store import LOG, TRACE, ContainerStore
+from backends.native.store import LOG, ContainerStore
 from backends.native.sweep import end_kernel_side, oom_kills_of
-from backends.trace import Recorder, StepRecord
 
 _READ = 65536
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
-_LONGEST_TRACE = 1024**2
 
 
 class Supervisor:
@@ -49,8 +50,7 @@ class Supervisor:
         # First: from here on nobody removes it. Who cleans up after an earlier run holds it for a moment.
         self.alive_fd = store.hold_life_lock(container_id, timeout_s=_LOCK_S)
         self.record = store.record(container_id)
-        self.config = store.config(container_id)
-        self.group = host.group(self.config["linux"]["cgroupsPath"])
+        self._group: Cgroup | None = None
         self.init_pid = 0
         self.init_pidfd = -1
         self.status = Status()
@@ -72,16 +72,27 @@ class Supervisor:
 
         self._note = ""
         self._outputs: set[int] = set()
-        self._trace = open(store.folder(container_id) / TRACE, "a", buffering=1)  # noqa: SIM115 - for life
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its config.json, read anew: it is long, and hardly ever looked at while the container runs."""
+        return self.store.config(self.id)
+
+    @property
+    def group(self) -> Cgroup:
+        """Its control group."""
+        if self._group is None:
+            self._group = self.host.group(self.config["linux"]["cgroupsPath"])
+        return self._group
 
     # ------------------------------------------------------------------ start
 
-    def start(self, client: socket.socket) -> None:
+    def start(self, client: socket.socket, maker: Maker | None = None) -> None:
         """Make the container and answer the client. Raises StartFailed after undoing everything."""
         self._settle_in()
         teller = _Teller(client)
         try:
-            self._begin(teller)
+            self._begin(client, maker)
         except StartFailed as error:
             with suppress(OSError, InnkeeperError):
                 self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
@@ -107,9 +118,9 @@ class Supervisor:
 
     def begin_again(self) -> None:
         """Make the container anew, from what is on record now. Raises NotFound, StartFailed."""
-        self.record, self.config = self.store.record(self.id), self.store.config(self.id)
+        self.record = self.store.record(self.id)
         try:
-            self._begin(_Teller(None))
+            self._begin(None)
         except StartFailed as error:
             self.exit_code, self._note = error.exit_code, f"did not start: {error.message}"
             raise
@@ -119,17 +130,8 @@ class Supervisor:
         linux.set_process_name(f"inn:{self.record.name}")
         self._catch_signals()
 
-    def _begin(self, teller: _Teller) -> None:
-        def keep(record: StepRecord) -> None:
-            with suppress(OSError):  # a full disk
-                self._trace.write(record.to_json() + "\n")
-            teller.tell({"step": record.to_json()})
-
-        if self._trace.tell() > _LONGEST_TRACE:
-            self._trace.truncate(0)
-        if self.group.exists():
-            end_kernel_side(self.store, self.group, self.record)  # of a run whose supervisor died
-        launch = Launch(self, Recorder("supervisor", keep), keep)
+    def _begin(self, client: socket.socket | None, maker: Maker | None = None) -> None:
+        launch = Launch(self, client, maker)
         try:
             launch.run()
             self._take_over(launch)

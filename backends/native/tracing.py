@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,13 @@ def append(path: Path, record: StepRecord) -> None:
     """Add a record to a trace file; one line is one write, so that writers do not mix."""
     with suppress(FileNotFoundError), open(path, "ab", buffering=0) as file:
         file.write(record.to_json().encode() + b"\n")
+
+
+def read(path: Path) -> list[str]:
+    """Return the lines of a trace; waits while a start is at work on it. Raises FileNotFoundError."""
+    with open(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        return file.read().splitlines()
 
 
 @contextmanager
