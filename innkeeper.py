@@ -12,6 +12,10 @@ if sys.version_info < (3, 11):  # noqa: UP036 - said in a sentence, not as a Syn
     sys.exit("inn: Innkeeper needs Python 3.11 or newer, and this is " + sys.version.split()[0])
 
 
+_ENTERING = frozenset({"create", "run", "exec", "restore"})
+"""Words of `inn oci` after which processes of ours go into a container; it does no harm if they mean something else."""
+
+
 def main() -> int:
     """Run `inn` with the arguments of this process and return its exit code."""
     if sys.argv[1:2] == ["oci"]:
@@ -25,9 +29,14 @@ def main() -> int:
 def oci(words: list[str] | None = None) -> int:
     """Run `inn oci`, the command line of an OCI runtime: loads nothing of the rest of Innkeeper."""
     _find_packages()
+    words = sys.argv[1:] if words is None else words
+    if not _ENTERING.isdisjoint(words):
+        from backends.kernel.selfexe import seal
+
+        seal()  # before anything else is loaded: the interpreter starts anew
     from backends.oci.cli.main import main as run
 
-    return run(sys.argv[1:] if words is None else words)
+    return run(words)
 
 
 def _find_packages() -> None:
