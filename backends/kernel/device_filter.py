@@ -83,9 +83,8 @@ class DeviceFilter:
             self.exceptions.pop(which, None)
 
     def rules(self) -> list[DeviceRule]:
-        """Return the exceptions as rules, in a fixed order."""
-        order = sorted(self.exceptions, key=lambda which: (which[0], which[1] or -1, which[2] or -1))
-        return [DeviceRule(*which, self.exceptions[which], allow=not self.allows_all) for which in order]
+        """Return the exceptions as rules, in the order in which they came: v1's devices.list keeps it."""
+        return [DeviceRule(*which, access, allow=not self.allows_all) for which, access in self.exceptions.items()]
 
 
 def filter_of(rules: Iterable[DeviceRule]) -> DeviceFilter:

@@ -213,7 +213,7 @@ def test_a_list_of_devices_is_read_in_order() -> None:
 
     found = filter_of(rules)
 
-    assert [str(rule) for rule in found.rules()] == ["b 8:* rwm", "c *:* m", "c 1:11 r"]
+    assert [str(rule) for rule in found.rules()] == ["c 1:11 r", "b 8:* rwm", "c *:* m"]
     assert not found.allows_all
 
 
