@@ -61,6 +61,39 @@ class PrepareRoot(KernelStep):
 
 
 @dataclass(frozen=True, slots=True)
+class BindRoot(KernelStep):
+    """Make the root a mount that keeps its mounts to itself, for a container in the mount namespace of its runtime.
+
+    All that it mounts stays in sight of the host, below that mount, until this step is undone.
+    """
+
+    root: str
+    kind = "mount"
+
+    def describe(self) -> str:
+        return f"bind {self.root} on itself and make it private"
+
+    def by_hand(self) -> str:
+        return f"mount --bind {self.root} {self.root}; mount --make-private {self.root}"
+
+    def run(self) -> None:
+        place = os.open(self.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            tree = calls.copy_of(place)
+            try:
+                calls.attach(tree, place)
+                calls.set_attributes(tree, propagation=linux.MS_PRIVATE)
+            finally:
+                os.close(tree)
+        finally:
+            os.close(place)
+
+    def undo(self) -> None:
+        """Detach it with all that is mounted below it. Raises OSError, EINVAL where it is no mount."""
+        linux.umount(self.root, linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)
+
+
+@dataclass(frozen=True, slots=True)
 class PivotRoot(KernelStep):
     """Make the container's root the root of this mount namespace and let go of the host's."""
 

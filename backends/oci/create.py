@@ -98,6 +98,7 @@ class _Creation:
         process.privilege_steps(request.config, request.config["process"], Account(0, 0, (), "/"))
         namespace_fds = self._namespaces.open()
         self._fds += namespace_fds.values()
+        self._run(rootfs.runtime_steps(scene))
         mount_fds = rootfs.host_mount_fds(scene)
         self._fds += mount_fds.values()
         request.gate.open()

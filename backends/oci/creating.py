@@ -80,7 +80,9 @@ class Creation:
             roots.remember(self.root)
             self._make_fifo(container.fifo)
             created = create(self._request(container, group, sockets), recorder)
-            container.save(phase="created", pid=created.pid, start_ticks=start_ticks(created.pid))
+            shared = "" if _has_own_mounts(self.bundle.config) else self.bundle.root
+            ticks = start_ticks(created.pid)
+            container.save(phase="created", pid=created.pid, start_ticks=ticks, mounted_root=shared)
         except StartFailed as error:
             self._undo(container)
             text = f"unable to start container process: {error.message}"
@@ -172,6 +174,10 @@ def _places(group: Cgroup) -> dict[str, Any]:
 def _has_own_pids(wanted: Mapping[str, Any]) -> bool:
     spaces = wanted["linux"].get("namespaces") or ()
     return any(space["type"] == "pid" and not space.get("path") for space in spaces)
+
+
+def _has_own_mounts(wanted: Mapping[str, Any]) -> bool:
+    return any(space["type"] == "mount" for space in wanted["linux"].get("namespaces") or ())
 
 
 def _root_of(mappings: list[dict[str, int]] | None) -> int:

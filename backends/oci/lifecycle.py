@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from backends.errors import InnkeeperError
@@ -156,10 +157,23 @@ def destroy(container: Container, *, kill_all: bool = False, warn: Callable[[str
     config = container.config() if "poststop" in container.state.get("hooks", ()) else None
     last = container.oci_state("stopped")
     _remove_cgroup(container, kill_all=kill_all or not container.state.get("own_pid_namespace"))
+    if container.state.get("mounted_root"):
+        _unmount(container.state["mounted_root"])
     container.remove()
     roots.forget_if_empty(container.root)
     if config is not None:
         _run_poststop(config, last, warn)
+
+
+def _unmount(root: str) -> None:
+    """Take away the mounts of a container that had none of its own mount namespace."""
+    from backends.kernel.root_switch import BindRoot
+
+    try:
+        BindRoot(root).undo()
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # somebody took them away before
+            raise OciError(f"unable to unmount container's root: {error}") from error
 
 
 def _remove_cgroup(container: Container, *, kill_all: bool) -> None:

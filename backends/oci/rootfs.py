@@ -3,6 +3,7 @@
 ::
 
     runtime   host_mount_fds   help for mounts that only the host's root can make: mapped owners, out of reach
+              runtime_steps    a mount to hold its mounts, where it shares the runtime's mount namespace
     init      prepare_steps    propagation, root, mounts, devices
               enter_steps      cgroup mounts, pivot_root, read-only, masks   (in its cgroup, after the hooks)
 """
@@ -22,8 +23,7 @@ from backends.kernel.idmap import MappedTree
 from backends.kernel.mount_helper import HelpedTree
 from backends.kernel.mount_in_root import MountInRoot, TreeMaker
 from backends.kernel.mounts import SetPropagation
-from backends.kernel.root_switch import ChangeRoot, MoveRoot, PivotRoot, PrepareRoot
-from backends.oci.errors import ConfigInvalid
+from backends.kernel.root_switch import BindRoot, ChangeRoot, MoveRoot, PivotRoot, PrepareRoot
 from backends.trace import Step
 
 _CGROUP_TYPES = ("cgroup", "cgroup2")
@@ -90,24 +90,32 @@ def host_mount_fds(scene: Scene) -> dict[int, int]:
     return host_mounts.open_all(scene, not_for=_late(scene))
 
 
+def runtime_steps(scene: Scene) -> list[Step]:
+    """Return what the runtime does first: nothing, but for a container that shares its mounts; undone at the end."""
+    return [] if "mount" in scene.namespaces else [BindRoot(scene.root)]
+
+
 def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
     """Return what init does by itself, before it is told to go on."""
-    if "mount" not in scene.namespaces:
-        return _shared_steps(scene)
-    parent = "slave" if scene.propagation.endswith("slave") else "private"
-    before = scene.propagation if scene.propagation and "bindable" not in scene.propagation else "rslave"
-    steps: list[Step] = [SetPropagation(before), PrepareRoot(scene.root, parent, scene.is_root_mounted)]
+    steps = _propagation_steps(scene) if "mount" in scene.namespaces else []
     late = _late(scene)
     steps += [_mount(scene, index, fds) for index in range(len(scene.mounts)) if index not in late]
     return [*steps, *_device_steps(scene)]
 
 
+def _propagation_steps(scene: Scene) -> list[Step]:
+    parent = "slave" if scene.propagation.endswith("slave") else "private"
+    before = scene.propagation if scene.propagation and "bindable" not in scene.propagation else "rslave"
+    return [SetPropagation(before), PrepareRoot(scene.root, parent, scene.is_root_mounted)]
+
+
 def enter_steps(scene: Scene) -> list[Step]:
     """Return what follows once init is in its cgroup: cgroup mounts, the pivot, what is hidden and read-only."""
-    if "mount" not in scene.namespaces:
-        return [ChangeRoot(scene.root)]
     steps: list[Step] = [_late_mount(scene, index) for index in sorted(_late(scene))]
-    steps.append(MoveRoot(scene.root) if scene.no_pivot else PivotRoot(scene.root))
+    if "mount" not in scene.namespaces:
+        steps.append(ChangeRoot(scene.root))
+    else:
+        steps.append(MoveRoot(scene.root) if scene.no_pivot else PivotRoot(scene.root))
     if scene.propagation in _TIED:
         steps.append(SetPropagation(scene.propagation))
     delayed = tuple(_place(scene, entry) for entry in scene.mounts if _is_readonly_later(scene, entry))
@@ -120,14 +128,6 @@ def enter_steps(scene: Scene) -> list[Step]:
     if scene.linux.get("maskedPaths"):
         steps.append(masking.MaskPaths(tuple(scene.linux["maskedPaths"]), scene.label))
     return steps
-
-
-def _shared_steps(scene: Scene) -> list[Step]:
-    """Return what is done in the runtime's own mount namespace: nothing that would stay there."""
-    for name, is_asked in (("mounts", bool(scene.mounts)), ("root.readonly", scene.is_readonly)):
-        if is_asked:
-            raise ConfigInvalid(f"{name}: unable to mount anything without a private MNT namespace")
-    return []
 
 
 def _is_mapped(entry: Mapping[str, Any]) -> bool:

@@ -74,10 +74,13 @@ class TestDefaults:
             "written",
         ]
 
-    def test_without_a_mount_namespace_mounts_are_refused(self, stage: Stage) -> None:
-        stage.namespaces = ("pid",)
-        with pytest.raises(Failed, match="without a private MNT namespace"):
-            stage.run("true")
+    def test_without_a_mount_namespace_one_mount_holds_all_and_goes_with_them(self, stage: Stage) -> None:
+        stage.namespaces = ("pid", "network", "ipc", "uts")
+        stage.readonly = True
+        stage.mounts.append(tmpfs("/tmp"))
+        said = stage.run("touch /x 2>&1; touch /tmp/x; ls /tmp; cat /proc/self/mounts | grep -c ' /tmp '")
+        assert said == "touch: /x: Read-only file system\nx\n1\n"
+        assert not (stage.root / "tmp/x").exists()
 
 
 class TestMounts:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -120,6 +120,13 @@ class Stage:
     def run(self, script: str) -> str:
         """Make the file system, run a shell line in it and return what it prints. Raises Failed."""
         scene = self.scene()
+        with ExitStack() as undone:
+            for step in rootfs.runtime_steps(scene):
+                step.run()
+                undone.callback(step.undo)
+            return self._run(scene, script)
+
+    def _run(self, scene: Scene, script: str) -> str:
         fds = rootfs.host_mount_fds(scene)
         output, errors, asking, telling = os.pipe(), os.pipe(), os.pipe(), os.pipe()
         pid = os.fork()
