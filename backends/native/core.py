@@ -33,6 +33,8 @@ KEPT = (*LIVE, GuestState.RESTARTING)
 """States in which it has a supervisor."""
 
 NAME = "native"
+PARENT = "innkeeper"
+"""The control group that the containers of the usual state folder are in; others have names made of this."""
 
 
 class NativeCore:
@@ -42,7 +44,7 @@ class NativeCore:
         self._config = config
         is_default = config.state_dir == Path("/var/lib/innkeeper")
         self._bridge = bridge_name(config.state_dir, is_default=is_default)
-        self._parent = "innkeeper" if is_default else "innkeeper-" + self._bridge.removeprefix("inn-")
+        self._parent = PARENT if is_default else f"{PARENT}-" + self._bridge.removeprefix("inn-")
         self._store = ContainerStore(config.state_dir, config.run_dir)
         self._images = ImageStore(config.state_dir)
         self._addresses = Addresses(config.state_dir, self._bridge)

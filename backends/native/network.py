@@ -86,14 +86,13 @@ def bridge_name(state_dir: Path, *, is_default: bool) -> str:
     return "inn0" if is_default else "inn-" + hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]
 
 
-def detach(run_dir: Path, link: str, bridge: str) -> None:
-    """Delete a container's link, and the bridge if it was the last one on it.
+def detach(link: str) -> None:
+    """Delete a container's link. The bridge stays as long as the spawner: making it anew costs each start.
 
     The link would go with its network namespace, but the kernel takes those down in its own time.
     """
     with suppress(OSError):
         netlink.delete_link(link)
-    tidy_bridge(run_dir, bridge)
 
 
 def tidy_bridge(run_dir: Path, bridge: str) -> None:

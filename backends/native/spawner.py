@@ -24,6 +24,8 @@ from backends.errors import InnkeeperError, StartFailed
 from backends.kernel import linux, seccomp
 from backends.kernel.cgroup import CgroupHost, detect
 from backends.native import protocol
+from backends.native.core import PARENT
+from backends.native.network import bridge_name, tidy_bridge
 from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore
@@ -42,6 +44,7 @@ class Spawner:
     def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str, lock: int) -> None:
         self._lock = lock
         self._store, self._host, self._version = store, host, version
+        self._is_default = parent == PARENT
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._revival = Revival(store, host, self._revive)
@@ -78,7 +81,9 @@ class Spawner:
             self._keeper.enter(os.getpid())
 
     def _move_back(self) -> None:
-        """Leave our own cgroup, so that it can go with us."""
+        """Take down what was kept for the next start; leave our own cgroup, so that it can go with us."""
+        with suppress(OSError):
+            tidy_bridge(self._store.run_dir, bridge_name(self._store.state_dir, is_default=self._is_default))
         with suppress(OSError, InnkeeperError):
             self._host.top().enter(os.getpid())
         with suppress(OSError, InnkeeperError):

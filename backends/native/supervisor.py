@@ -27,7 +27,7 @@ from backends.native.journal import Journal
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
-from backends.native.network import Addresses
+from backends.native.network import Addresses, tidy_bridge
 from backends.native.record import Status
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
@@ -47,6 +47,7 @@ class Supervisor:
 
     def __init__(self, store: ContainerStore, container_id: str, host: CgroupHost, secrets_fd: int = -1) -> None:
         self.store, self.id, self.host = store, container_id, host
+        self._spawner_pid = os.getppid()
         # First: from here on nobody removes it. Who cleans up after an earlier run holds it for a moment.
         self.alive_fd = store.hold_life_lock(container_id, timeout_s=_LOCK_S)
         self.record = store.record(container_id)
@@ -281,6 +282,8 @@ class Supervisor:
         with suppress(OSError, NotFound):  # a full disk; the exit code is still told
             self._end_status(self.exit_code, self._note)
             (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
+        if self.record.bridge and os.getppid() != self._spawner_pid:
+            tidy_bridge(self.store.run_dir, self.record.bridge)  # the spawner, which keeps it, has gone
         # First the lock, then the news: who hears of the end may start or remove the container at once.
         self.store.release_life_lock(self.id, self.alive_fd)
         if self.log is not None:

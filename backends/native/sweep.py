@@ -13,7 +13,7 @@ from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
-from backends.native import drivers, userns
+from backends.native import drivers, protocol, userns
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -53,7 +53,7 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
         drivers.clean_up(record.driver, store.run_dir, record.id)
         if record.bridge and record.network == "bridge":
             with suppress(OSError):
-                detach(store.run_dir, record.host_link, record.bridge)
+                detach(record.host_link)
 
 
 def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, by: str = "") -> bool:
@@ -132,11 +132,19 @@ class Sweeper:
                 done += self._belonging_to_nobody()
         except Busy as error:
             done.append(f"not all was looked through: {error.message}")
-        if netlink.link_exists(self._bridge):
+        if netlink.link_exists(self._bridge) and not self._has_spawner():
             tidy_bridge(self._store.run_dir, self._bridge)
             if not netlink.link_exists(self._bridge):
                 done.append(f"bridge {self._bridge}: nothing hangs on it")
         return done
+
+    def _has_spawner(self) -> bool:
+        """Say whether one is up, and keeps the bridge for the next start."""
+        try:
+            protocol.connect(self._store.run_dir / "spawner", 1.0).close()
+        except OSError:
+            return False
+        return True
 
     def _container(self, container_id: str) -> list[str]:
         done = []
