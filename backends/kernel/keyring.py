@@ -8,12 +8,17 @@ from dataclasses import dataclass
 from backends.kernel import linux
 from backends.kernel.mounts import KernelStep
 
+USER_SEARCH, OTHER_SEARCH = 0x80000, 0x8
+
 
 @dataclass(frozen=True, slots=True)
 class JoinSessionKeyring(KernelStep):
-    """Leave the caller's session keyring for a new one, so that its keys are out of reach."""
+    """Leave the caller's session keyring for the container's own, so that its keys are out of reach."""
 
     name: str
+    shares: int = 0
+    """USER_SEARCH or OTHER_SEARCH: who may join it later; 0: as it is."""
+
     kind = "keyctl"
 
     def describe(self) -> str:
@@ -21,7 +26,9 @@ class JoinSessionKeyring(KernelStep):
 
     def run(self) -> None:
         try:
-            linux.keyctl_join_session_keyring(self.name)
+            key = linux.keyctl_join_session_keyring(self.name)
+            if self.shares:
+                linux.keyctl_set_permissions(key, linux.keyctl_permissions(key) | self.shares)
         except OSError as error:
             if error.errno != errno.ENOSYS:  # a kernel without keyrings has no keys to protect
                 raise

@@ -59,7 +59,7 @@ IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF = 0
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
-KEYCTL_JOIN_SESSION_KEYRING = 1
+KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SETPERM, KEYCTL_DESCRIBE = 1, 5, 6
 
 
 def _check(result: int, *names: str) -> int:
@@ -175,9 +175,21 @@ def filesystem_type(fd: int) -> int:
     return int(found[0])
 
 
-def keyctl_join_session_keyring(name: str) -> None:
-    """Give this process a new session keyring (keyctl(2))."""
-    _syscall(_number("keyctl"), c_int(KEYCTL_JOIN_SESSION_KEYRING), c_char_p(name.encode()))
+def keyctl_join_session_keyring(name: str) -> int:
+    """Give this process the session keyring of that name, a new one if it may search none; return it (keyctl(2))."""
+    return _syscall(_number("keyctl"), c_int(KEYCTL_JOIN_SESSION_KEYRING), c_char_p(name.encode()))
+
+
+def keyctl_permissions(key: int) -> int:
+    """Return who may do what with a key."""
+    buffer = ctypes.create_string_buffer(1024)
+    _syscall(_number("keyctl"), c_int(KEYCTL_DESCRIBE), c_int(key), buffer, c_ulong(len(buffer)))
+    return int(buffer.value.split(b";")[3], 16)
+
+
+def keyctl_set_permissions(key: int, permissions: int) -> None:
+    """Set who may do what with a key."""
+    _syscall(_number("keyctl"), c_int(KEYCTL_SETPERM), c_int(key), ctypes.c_uint(permissions))
 
 
 class _CapHeader(ctypes.Structure):

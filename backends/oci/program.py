@@ -39,11 +39,13 @@ class Program:
     environment: Mapping[str, str]
 
 
+_BUILT_IN = ("BuiltinImporter", "FrozenImporter")
+
+
 def forbid_imports() -> None:
     """From here on a forgotten import fails, rather than run a file of the image's."""
     sys.path.clear()
-    sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "__name__", "") != "PathFinder"]
-    sys.path_importer_cache.clear()
+    sys.meta_path[:] = [finder for finder in sys.meta_path if getattr(finder, "__name__", "") in _BUILT_IN]
 
 
 def become(

@@ -99,10 +99,10 @@ def run(
             _ask(sync, "offsets")
         entrance = None if group is None else _entrance(sync, group)
         runner.flush()
-        # Nobody is born in a group of which his user namespace has no say; and a birth that the kernel refuses
-        # would leave a new pid namespace without a first process, for good.
-        is_own = entrance is not None and "user" not in namespaces
-        pid = entrance.fork() if entrance is not None and is_own else os.fork()
+        # Nobody is born in a group of which his user namespace has no say, or out of sight of his cgroup namespace;
+        # and a birth that the kernel refuses would leave a new pid namespace without a first process, for good.
+        can_be_born = "user" not in namespaces and "cgroup" not in namespaces.paths
+        pid = entrance.fork() if entrance is not None and can_be_born else os.fork()
         if pid == 0:
             run_init(entrance)
             os._exit(125)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # `signal` without an enumeration made for each answer
 import array
 import errno
 import fcntl
@@ -17,6 +18,7 @@ from typing import Any
 from backends.kernel import linux, rooted
 from backends.oci import messages
 
+_SIGNALS = tuple(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _MASTER_NAME = b"/dev/ptmx"
 """What runc sends beside the descriptor: the name under which it was opened."""
 
@@ -135,7 +137,7 @@ def use_as_stdio(stdio: Sequence[int]) -> None:
 def reset_signals() -> None:
     """Give the program default signal dispositions and no blocked signals: what is ignored stays so over exec."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
+    for number in _SIGNALS:
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])

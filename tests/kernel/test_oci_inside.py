@@ -17,8 +17,11 @@ from backends.errors import InnkeeperError, StartFailed
 from backends.oci import terminal
 from tests.tools.engine import KINDS, Engine, captured, engine_at, namespace, read_terminal, with_userns
 from tests.tools.needs import needs
+from tests.tools.waiting import wait_until
 
 pytestmark = [needs("root", "busybox"), pytest.mark.timeout(60)]
+PTS = {"destination": "/dev/pts", "type": "devpts", "source": "devpts",
+       "options": ["newinstance", "ptmxmode=0666", "mode=0620"]}  # fmt: skip
 
 
 @pytest.fixture
@@ -179,8 +182,7 @@ def test_names_and_kernel_parameters_are_the_containers_own(engine: Engine) -> N
 
 
 def test_a_terminal_goes_to_the_console_socket_with_its_size_set(engine: Engine) -> None:
-    engine.config["mounts"].append({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                                    "options": ["newinstance", "ptmxmode=0666", "mode=0620"]})  # fmt: skip
+    engine.config["mounts"].append(PTS)
     engine.config["process"] |= {"terminal": True, "consoleSize": {"height": 33, "width": 77}}
     engine.program("sh", "-c", "stty size; tty; echo ok > /dev/console; ls /proc/self/fd | wc -l")
     path = str(engine.bundle.folder / "console")
@@ -201,8 +203,7 @@ def test_a_terminal_goes_to_the_console_socket_with_its_size_set(engine: Engine)
 
 
 def test_a_terminal_comes_back_where_no_socket_is_named(engine: Engine) -> None:
-    engine.config["mounts"].append({"destination": "/dev/pts", "type": "devpts", "source": "devpts",
-                                    "options": ["newinstance", "ptmxmode=0666", "mode=0620"]})  # fmt: skip
+    engine.config["mounts"].append(PTS)
     engine.config["process"]["terminal"] = True
     engine.program("stty", "size")
     created = engine.create(size=(12, 34))
@@ -219,3 +220,43 @@ def test_the_callers_keys_are_out_of_reach(engine: Engine) -> None:
 def test_a_container_runs_without_pivot_root_where_that_is_asked_for(engine: Engine) -> None:
     engine.program("ls", "/")
     assert "bin" in engine.output(no_pivot=True).split()
+
+
+def test_a_terminal_is_there_in_a_user_namespace_too(engine: Engine) -> None:
+    with_userns(engine)
+    engine.config["mounts"].append(PTS)
+    engine.config["process"]["terminal"] = True
+    engine.program("sh", "-c", "tty; echo ok > /dev/console")
+    created = engine.create()
+    engine.start(created)
+    assert created.terminal_fd is not None
+    assert read_terminal(os.dup(created.terminal_fd)) == "/dev/pts/0\r\nok\r\n"
+
+
+def test_a_mount_namespace_and_a_cgroup_namespace_of_others_are_joined(engine: Engine) -> None:
+    keeper = subprocess.Popen(["unshare", "-m", "-C", "--propagation", "private", "sleep", "1000"])
+    try:
+        wait_until(lambda: Path(f"/proc/{keeper.pid}/comm").read_text() == "sleep\n")
+        engine.config["linux"]["namespaces"] = [{"type": kind} for kind in ("pid", "network", "ipc", "uts")] + [
+            {"type": kind, "path": f"/proc/{keeper.pid}/ns/{KINDS[kind]}"} for kind in ("mount", "cgroup")
+        ]
+        created = engine.running()
+        assert all(namespace(created.pid, kind) == namespace(keeper.pid, kind) for kind in ("mount", "cgroup"))
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def test_sockets_of_a_service_manager_are_handed_on_before_the_other_descriptors(engine: Engine) -> None:
+    script = (
+        "import os, sys, tempfile; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path\nfrom tests.tools.engine import engine_at\n"
+        "for text in (b'three', b'four'):\n"
+        "    fd = os.memfd_create('x', 0); os.write(fd, text); os.lseek(fd, 0, 0)\n"
+        "with engine_at(Path(tempfile.mkdtemp(prefix='inn-test-'))) as engine:\n"
+        "    engine.program('sh', '-c', 'echo $LISTEN_FDS $LISTEN_PID $$; cat <&3; cat <&4')\n"
+        "    print(engine.output(listen_fds=1, preserve_fds=1), end='')\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[2])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert (done.stdout, done.stderr) == ("1 1 1\nthreefour", "")

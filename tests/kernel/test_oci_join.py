@@ -213,3 +213,12 @@ def test_a_terminal_is_refused_where_the_container_has_none(engine: Engine) -> N
     with pytest.raises(StartFailed, match="nothing of type devpts"):
         engine.join(created, "true", process={"terminal": True})
     assert terminal.size_of({"consoleSize": {"height": 0, "width": 0}}, None) is None
+
+
+@pytest.mark.parametrize("userns", [False, True], ids=["", "userns"])
+def test_a_program_has_the_keys_of_the_first(engine: Engine, userns: bool) -> None:
+    if userns:
+        with_userns(engine)
+    created = engine.running()
+    once, again = (engine.said(created, "grep", "_ses", "/proc/keys").split()[0] for _ in range(2))
+    assert once == again

@@ -25,29 +25,20 @@ pytestmark = [needs("root", "busybox"), pytest.mark.timeout(60)]
 _CHECKOUT = Path(__file__).parents[2]
 
 _ATTACK = """
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
-/* As the image's dynamic loader: runs in our process when that is made to run itself again. */
-int main(void) {
-    char path[64];
+/* A library of the image's: runs in our process when that is made to run itself again. */
+__attribute__((constructor)) static void attack(void) {
+    char line[300];
     int fd = open("/proc/self/exe", O_RDONLY);
-    if (fd < 0) { printf("closed\\n"); return 0; }
-    if (fork() == 0) {
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        for (int i = 0; i < 2000; i++) {
-            int out = open(path, O_WRONLY);
-            if (out >= 0) { printf("WRITABLE\\n"); return 0; }
-            if (errno != ETXTBSY) { printf("%s\\n", strerror(errno)); return 0; }
-            usleep(1000);
-        }
-        printf("busy\\n");
-        return 0;
-    }
-    execl("/bin/sleep", "sleep", "3", (char *)0);
-    return 1;
+    unsetenv("LD_PRELOAD");
+    snprintf(line, sizeof line, "for i in 1 2 3 4 5 6 7 8 9; do x=$( { : >> /proc/self/fd/%d && echo WRITABLE; } 2>&1);"
+             "case $x in *busy*) sleep 0.1 ;; *) break ;; esac; done; echo $x", fd);
+    /* From here on nobody runs that file any more, and what is not busy can be written to. */
+    execl("/bin/sh", "sh", "-c", line, (char *)0);
+    _exit(1);
 }
 """
 
@@ -63,21 +54,19 @@ def refusal(pid: int) -> int:
     """Return the errno of writing to a process's binary, by its /proc, after its end."""
     fd = os.open(f"/proc/{pid}/exe", os.O_PATH | os.O_CLOEXEC)
     try:
-        pidfd = os.pidfd_open(pid)
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{pid}/exe").exists() or _is_dead(pid))
-        os.close(pidfd)
-        try:
-            os.close(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY))
-        except OSError as error:
-            return error.errno or 0
-        return 0
+        os.kill(pid, signal.SIGKILL)
+        found = wait_until(lambda: [number for number in [_try_to_write(fd)] if number != errno.ETXTBSY])
+        return found[0]
     finally:
         os.close(fd)
 
 
-def _is_dead(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "ZX"
+def _try_to_write(fd: int) -> int:
+    try:
+        os.close(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY))
+    except OSError as error:
+        return error.errno or 0
+    return 0
 
 
 @pytest.fixture
@@ -88,17 +77,23 @@ def own_python(tmp_path: Path) -> str:
     return str(copy)
 
 
+def call(bundle: Bundle, own_python: str, *words: str) -> None:
+    """Call `inn oci` in an interpreter of its own; what is printed goes to the bundle's `out`."""
+    command = [own_python, str(_CHECKOUT / "innkeeper.py"), "oci", "--root", str(bundle.folder / "state"), *words]
+    environment = {**os.environ, "PYTHONHOME": sys.base_prefix}
+    with open(bundle.folder / "out", "w") as out:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=30, cwd="/"
+        )
+    assert done.returncode == 0, (bundle.folder / "out").read_text()
+
+
 def test_a_created_container_runs_from_a_binary_that_cannot_be_written_to(bundle: Bundle, own_python: str) -> None:
     bundle.write()
-    environment = {**os.environ, "PYTHONHOME": sys.base_prefix}
-    command = [own_python, str(_CHECKOUT / "innkeeper.py"), "oci", "--root", str(bundle.folder / "state")]
-    done = subprocess.run(
-        [*command, "create", "--bundle", str(bundle.folder), "--pid-file", str(bundle.folder / "pid"), "sealed"],
-        env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=30,
-    )  # fmt: skip
-    assert done.returncode == 0
+    pid_file = bundle.folder / "pid"
+    call(bundle, own_python, "create", "--bundle", str(bundle.folder), "--pid-file", str(pid_file), "sealed")
     before = Path(own_python).read_bytes()
-    assert refusal(int((bundle.folder / "pid").read_text())) == errno.EROFS
+    assert refusal(int(pid_file.read_text())) == errno.EROFS
     assert Path(own_python).read_bytes() == before
 
 
@@ -131,33 +126,46 @@ def test_a_process_that_is_sealed_is_left_alone(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/run/script"])
-def test_an_image_that_makes_us_run_ourselves_gets_nothing_to_write_to(bundle: Bundle, program: str) -> None:
+def test_an_image_that_makes_us_run_ourselves_gets_nothing_to_write_to(
+    bundle: Bundle, own_python: str, program: str
+) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("gcc is missing")
     rootfs = bundle.folder / "rootfs"
     (bundle.folder / "attack.c").write_text(_ATTACK)
-    loader = rootfs / interpreter_of(sys.executable).lstrip("/")
-    loader.parent.mkdir(parents=True, exist_ok=True)
-    compiler = ["gcc", "-static-pie", "-o", str(loader), str(bundle.folder / "attack.c")]
+    for library in libraries_of(sys.executable):
+        copy = rootfs / library.lstrip("/")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, copy)
+    compiler = ["gcc", "-shared", "-fPIC", "-o", str(rootfs / "evil.so"), str(bundle.folder / "attack.c")]
     subprocess.run(compiler, check=True, timeout=60)
+    bundle.process["env"].append("LD_PRELOAD=/evil.so")
     script = rootfs / "run" / "script"
     script.write_text("#!/proc/self/exe\n")
     script.chmod(0o755)
     bundle.process["args"] = [program]
-    answer = bundle.run()
-    assert answer.out.splitlines() == ["Read-only file system"], answer
-    # The same of one that joins.
-    bundle.process["args"] = ["sleep", "1000"]
     bundle.write()
-    assert bundle.oci("run", "--detach", "--bundle", str(bundle.folder), "joined").code == 0
-    answer = bundle.oci("exec", "joined", program)
-    assert answer.out.splitlines() == ["Read-only file system"], answer
+    # The runtime ends: for as long as it ran the same file, that would be busy.
+    call(bundle, own_python, "create", "--bundle", str(bundle.folder), "first")
+    bundle.oci("start", "first")
+    assert printed(bundle).endswith("Read-only file system\n")
+    bundle.process.update(args=["sleep", "1000"], env=["PATH=/bin"])
+    bundle.write()
+    call(bundle, own_python, "create", "--bundle", str(bundle.folder), "second")
+    bundle.oci("start", "second")
+    call(bundle, own_python, "exec", "--detach", "--env", "LD_PRELOAD=/evil.so", "second", program)
+    assert printed(bundle).endswith("Read-only file system\n")
 
 
-def interpreter_of(binary: str) -> str:
-    """Return the dynamic loader that a binary names."""
-    found = subprocess.run(["readelf", "-l", os.path.realpath(binary)], capture_output=True, text=True, check=True)
-    return found.stdout.partition("interpreter: ")[2].partition("]")[0]
+def printed(bundle: Bundle) -> str:
+    """Return what is printed, once it is."""
+    return wait_until(lambda: (bundle.folder / "out").read_text())
+
+
+def libraries_of(binary: str) -> list[str]:
+    """Return the files of the libraries, and of the dynamic loader, that a binary needs."""
+    found = subprocess.run(["ldd", os.path.realpath(binary)], capture_output=True, text=True, check=True).stdout
+    return [word for line in found.splitlines() for word in line.split() if word.startswith("/")]
 
 
 def test_supervisors_and_what_they_start_run_from_it_too(native: NativeBackend, run: object) -> None:

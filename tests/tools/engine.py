@@ -108,9 +108,12 @@ class Engine:
     def request(self, created: Created, *args: str, **fields: Any) -> JoinRequest:
         """Return what runs a program in a container."""
         process = {**self.config["process"], "args": list(args), **fields.pop("process", {})}
+        number = self.made.index(created)
         values: dict[str, Any] = {
-            "id": "engine", "pid": created.pid, "started_ticks": start_ticks(created.pid), "config": self.config,
-            "process": process, "group": self.groups[self.made.index(created)],
+            "id": f"engine{number + 1}", "pid": created.pid, "started_ticks": start_ticks(created.pid),
+            "config": self.config,
+            "process": process,
+            "group": self.groups[number],
         }  # fmt: skip
         return JoinRequest(**values | fields)
 
