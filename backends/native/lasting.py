@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 
@@ -15,6 +16,7 @@ from backends.native.living import Living
 from backends.native.restart import HOST, is_wanted_at_boot
 from backends.trace import Recorder
 
+_AT_ONCE = 16
 _ORDER_LABEL = "innkeeper.boot.order"
 
 
@@ -55,16 +57,24 @@ class Lasting(Living):
         return done
 
     def halt(self, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
-        """Stop all that live, last started first, so that the next boot starts them again; return each as boot does."""
+        """Stop all that live so that the next boot starts them again; return each as boot does.
+
+        Those of one order are stopped at once, since each may take its time.
+        """
         live = [guest for guest in self._roster.guests() if guest.state in KEPT]
         done: list[tuple[Guest, InnkeeperError | None]] = []
-        for guest in sorted(live, key=lambda guest: (_order(guest), guest.started_s or 0.0), reverse=True):
-            try:
-                self._stop(guest.ref, recorder, None, HOST)
-                done.append((guest, None))
-            except InnkeeperError as error:
-                done.append((guest, error))
+        for order in sorted({_order(guest) for guest in live}, reverse=True):
+            with ThreadPoolExecutor(_AT_ONCE, "halt") as pool:
+                members = [guest for guest in live if _order(guest) == order]
+                done += pool.map(lambda guest: (guest, self._halt_one(guest, recorder)), members)
         return done
+
+    def _halt_one(self, guest: Guest, recorder: Recorder) -> InnkeeperError | None:
+        try:
+            self._stop(guest.ref, recorder, None, HOST)
+        except InnkeeperError as error:
+            return error
+        return None
 
     def _is_wanted_at_boot(self, guest: Guest) -> bool:
         if guest.state not in (GuestState.CREATED, GuestState.STOPPED):
