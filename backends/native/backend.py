@@ -12,7 +12,7 @@ from backends.errors import (
     BackendUnavailable,
     Unsupported,
 )
-from backends.kernel.cgroup import detect
+from backends.kernel.cgroup import CgroupHost, detect
 from backends.metrics import Sample
 from backends.model import (
     Guest,
@@ -21,8 +21,8 @@ from backends.model import (
     GuestState,
 )
 from backends.native import check, demo
-from backends.native.core import LIVE, NAME
 from backends.native.copying import Copying
+from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
@@ -67,6 +67,10 @@ class NativeBackend(Saving, Making, Lasting, Copying, Looking):
         except Unsupported as error:
             raise BackendUnavailable(error.message, hint=error.hint) from error
         self._sampling = Sampling(self._host_found)
+
+    def be_at(self, host: CgroupHost) -> None:
+        """Take the control groups as found by somebody else; for the spawner, which only makes containers."""
+        self._host_found = host
 
     def close(self) -> None:
         """Close what is held open; containers go on."""

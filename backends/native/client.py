@@ -67,6 +67,24 @@ class SpawnerClient:
             self._wait_until_gone()
         raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
 
+    def run(self, spec: Mapping[str, Any], keep: Callable[[StepRecord], None]) -> str:
+        """Have a container made and started; return its id. Raises StartFailed or what making it raises."""
+        for _ in range(3):
+            with self._connect() as sock:
+                sock.settimeout(_ANSWER_S)
+                try:
+                    request = {"op": "run", "spec": spec, "steps": True, "version": code_version()}
+                    protocol.send(sock, request)
+                    answer = self._follow(sock, keep)
+                except protocol.Closed:
+                    raise StartFailed("its supervisor died", hint="see `inn ps -a`") from None
+                except TimeoutError:
+                    raise StartFailed(f"no answer from its supervisor within {_ANSWER_S:.0f} s") from None
+            if "stale" not in answer:
+                return str(answer["id"])
+            self._wait_until_gone()
+        raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
+
     def _follow(self, sock: socket.socket, keep: Callable[[StepRecord], None]) -> dict[str, Any]:
         while True:
             answer, _ = protocol.receive(sock)
@@ -74,7 +92,7 @@ class SpawnerClient:
                 for raw in answer["steps"]:
                     keep(StepRecord(**raw))
             elif "error" in answer:
-                raise StartFailed(answer["error"], exit_code=answer.get("exit_code", 125), hint=answer.get("hint", ""))
+                raise protocol.error_in(answer)
             else:
                 return answer
 

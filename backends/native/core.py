@@ -56,6 +56,11 @@ class NativeCore:
         self._sampling: Sampling | None = None
 
     @property
+    def places(self) -> tuple[ContainerStore, CgroupHost]:
+        """Where containers are kept, on disk and in the kernel. Raises BackendUnavailable."""
+        return self._store, self._host
+
+    @property
     def _host(self) -> CgroupHost:
         if self._host_found is None:
             raise BackendUnavailable("the native backend is not open")

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from backends.errors import StartFailed
+from backends.errors import InnkeeperError, StartFailed
 from backends.kernel import linux
 from backends.native import protocol
 from backends.oci.request import Created
@@ -105,7 +105,7 @@ class Maker:
         except TimeoutError:
             raise StartFailed(f"it was not made within {_ANSWER_S:.0f} s") from None
         if "error" in message:
-            raise StartFailed(message["error"], exit_code=message["exit_code"], hint=message["hint"])
+            raise protocol.error_in(message)
         return message, fds
 
     def close(self) -> None:
@@ -142,10 +142,9 @@ class Worker:
 
     def fail(self, error: Exception) -> None:
         """Say why there is nothing."""
-        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        code = error.exit_code if isinstance(error, StartFailed) else 125
+        known = error if isinstance(error, InnkeeperError | OSError) else InnkeeperError(f"it failed: {error!r}")
         with suppress(protocol.Closed, OSError):
-            self.say({"error": text or type(error).__name__, "exit_code": code, "hint": getattr(error, "hint", "")})
+            self.say(protocol.error_message(known))
 
     def tell_steps(self, client: socket.socket | None) -> None:
         """Send the client the steps, some in a message; one that does not listen is left alone."""

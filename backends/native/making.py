@@ -21,6 +21,7 @@ from backends.model import (
     Limits,
 )
 from backends.native import drivers, limiting, names, plan, secrets, spec, userns
+from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
@@ -40,6 +41,18 @@ class Making(Living):
 
     def create(self, asked: ContainerSpec, recorder: Recorder) -> Guest:
         """Make a container."""
+        return self._guest(GuestRef(NAME, self.make_record(asked).id))
+
+    def run(self, asked: ContainerSpec, recorder: Recorder) -> Guest:
+        """Make a container and start it, in one request to the spawner. Raises StartFailed and what create raises."""
+        if asked.secrets or asked.security_opts or asked.userns != "host":  # which depend on who asks
+            guest = self.create(asked, recorder)
+            self.start(guest.ref, recorder)
+            return self._guest(guest.ref)
+        return self._guest(GuestRef(NAME, self._spawner.run(to_json(asked), recorder.keep)))
+
+    def make_record(self, asked: ContainerSpec, container_id: str = "") -> ContainerRecord:
+        """Make a container, with an id that is given or a new one, and return what is on record of it."""
         if asked.name is not None:
             spec.check_name(asked.name)
         spec.check(asked)
@@ -49,7 +62,7 @@ class Making(Living):
             secrets.read(secret)  # what cannot be read is said now, not at the start
         with self._store.making():
             image = self._images.get(asked.image)
-            container_id, name = self._store.reserve(asked.name, names.suggestions())
+            container_id, name = self._store.reserve(asked.name, names.suggestions(), container_id)
             record = ContainerRecord(
                 id=container_id,
                 name=name,
@@ -65,11 +78,11 @@ class Making(Living):
                 labels=dict(asked.labels),
                 **_life(asked),
             )
-            self._write(record, asked)
+            record = self._write(record, asked)
         self._journal.write(container_id, name, "create", image=image.name)
-        return self._guest(GuestRef(NAME, container_id))
+        return record
 
-    def _write(self, record: ContainerRecord, asked: ContainerSpec) -> None:
+    def _write(self, record: ContainerRecord, asked: ContainerSpec) -> ContainerRecord:
         try:
             if asked.network == "bridge":
                 lease = self._addresses.lease(record.id)
@@ -80,6 +93,7 @@ class Making(Living):
             if maps is not None:
                 config["linux"] |= {"uidMappings": maps.uids, "gidMappings": maps.gids}
             self._store.create(record, config, files)
+            return record
         except BaseException:
             self._ranges.release(record.id)
             if record.address:

@@ -3,6 +3,7 @@
 ::
 
     client → spawner      {"op": "start", "id": …}                    answer comes from the new supervisor
+                          {"op": "run", "spec": …}: make one and start it; with "follow" the end is told too
                           {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "version": …}
     supervisor → client   {"steps": […]} then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
     client → spawner      {"op": "look"}: see to containers whose supervisor died unseen
@@ -28,7 +29,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.errors import InnkeeperError
+from backends import errors
+from backends.errors import InnkeeperError, StartFailed
 
 MAX_MESSAGE = 160_000
 _MAX_FDS = 4
@@ -52,6 +54,23 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
             sock.send(data)
     except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
         raise Closed from None
+
+
+def error_message(error: InnkeeperError | OSError) -> dict[str, Any]:
+    """Return the answer that says what went wrong."""
+    kind = type(error).__name__ if isinstance(error, InnkeeperError) else ""
+    code = error.exit_code if isinstance(error, StartFailed) else 125
+    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    return {"error": text, "hint": getattr(error, "hint", ""), "exit_code": code, "kind": kind}
+
+
+def error_in(answer: Mapping[str, Any]) -> InnkeeperError:
+    """Return the error that an answer tells of, of the kind that it was."""
+    kind = getattr(errors, str(answer.get("kind")), None)
+    text, hint = str(answer["error"]), str(answer.get("hint", ""))
+    if kind is StartFailed or not (isinstance(kind, type) and issubclass(kind, InnkeeperError)):
+        return StartFailed(text, exit_code=int(answer.get("exit_code", 125)), hint=hint)
+    return kind(text, hint=hint)
 
 
 def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:

@@ -40,6 +40,12 @@ class Requests:
         self._listener.setblocking(False)
         self._owner.selector.register(self._listener, selectors.EVENT_READ, self._accept)
 
+    def follow(self, client: socket.socket) -> None:
+        """Tell the one who asked for the start of the end too; its connection ends when all is done."""
+        client.setblocking(False)
+        self._owner.selector.register(client, selectors.EVENT_READ, lambda: self._serve(client))
+        self._waiting.append(client)
+
     def tell_of_end(self, exit_code: int) -> None:
         """Tell all who wait for the end."""
         waiting, self._waiting = self._waiting, []

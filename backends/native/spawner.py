@@ -20,17 +20,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.errors import InnkeeperError, StartFailed
+from backends.errors import InnkeeperError
 from backends.kernel import linux, seccomp
 from backends.kernel.cgroup import CgroupHost, detect
-from backends.native import protocol
+from backends.native import backend, newborn, protocol
+from backends.native.code import LoadedCode
 from backends.native.core import PARENT
 from backends.native.network import bridge_name, tidy_bridge
 from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
-from backends.native.store import ContainerStore
+from backends.native.store import ContainerStore, new_id
 from backends.native.supervisor import Supervisor
 from backends.native.sweep import KEEPER
+from backends.registry import BackendConfig
 
 _IDLE_S = 120.0
 _REQUEST_TIMEOUT_S = 5.0
@@ -45,6 +47,9 @@ class Spawner:
         self._lock = lock
         self._store, self._host, self._version = store, host, version
         self._is_default = parent == PARENT
+        self._backend = backend.make(BackendConfig(store.state_dir, store.run_dir))
+        self._backend.be_at(host)
+        self._code = LoadedCode()
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._revival = Revival(store, host, self._revive)
@@ -152,6 +157,8 @@ class Spawner:
         operation = message.get("op")
         if operation == "start":
             self._start(client, message, fds)
+        elif operation == "run":
+            self._run(client, message)
         elif operation == "look":
             protocol.send(client, {"ok": True})
             self._look()
@@ -171,6 +178,17 @@ class Spawner:
             return
         try:
             self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client, fds))
+        except OSError as error:
+            protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
+
+    def _run(self, client: socket.socket, message: Mapping[str, Any]) -> None:
+        if message.get("version", self._version) != self._version or not self._code.is_as_loaded(message.get("code")):
+            protocol.send(client, {"stale": True})
+            self._ends = True
+            return
+        container_id = new_id()
+        try:
+            self._fork(container_id, lambda: newborn.supervise(self._backend, container_id, message, client))
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
 
@@ -215,10 +233,8 @@ def _supervise(
         supervisor = Supervisor(store, container_id, host, *fds[:1])
         supervisor.start(client)
     except (InnkeeperError, OSError) as error:
-        code = error.exit_code if isinstance(error, StartFailed) else 125
         with suppress(protocol.Closed, OSError):
-            text, hint = str(error), getattr(error, "hint", "")
-            protocol.send(client, {"error": text, "hint": hint, "exit_code": code})
+            protocol.send(client, protocol.error_message(error))
         return 0
     supervisor.serve()
     return 0

@@ -67,9 +67,9 @@ class ContainerStore:
         except FileNotFoundError:
             return []
 
-    def reserve(self, name: str | None, choices: Iterator[str]) -> tuple[str, str]:
+    def reserve(self, name: str | None, choices: Iterator[str], container_id: str = "") -> tuple[str, str]:
         """Take an id and a name that nobody has. Raises AlreadyExists if the name asked for is taken."""
-        container_id = secrets.token_hex(6)
+        container_id = container_id or new_id()
         for candidate in [name] if name else choices:
             try:
                 os.symlink(container_id, self._names / candidate)
@@ -93,7 +93,7 @@ class ContainerStore:
                 (draft / name).mkdir(mode=0o755)
             for name, text in files.items():
                 _write_generated(draft / "etc" / name, text)
-            (draft / CONFIG).write_text(json.dumps(config, indent=1))
+            (draft / CONFIG).write_text(json.dumps(config))
             (draft / RECORD).write_text(record.to_json())
             (draft / STATUS).write_text(Status().to_json())
             draft.rename(self.folder(record.id))
@@ -301,6 +301,11 @@ class ContainerStore:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"no container {container_id}") from None
             raise
+
+
+def new_id() -> str:
+    """Return an id that nobody has."""
+    return secrets.token_hex(6)
 
 
 def write_file(path: Path, text: str) -> None:

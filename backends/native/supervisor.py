@@ -88,8 +88,11 @@ class Supervisor:
 
     # ------------------------------------------------------------------ start
 
-    def start(self, client: socket.socket, maker: Maker | None = None) -> None:
-        """Make the container and answer the client. Raises StartFailed after undoing everything."""
+    def start(self, client: socket.socket, maker: Maker | None = None, *, follow: bool = False) -> None:
+        """Make the container and answer the client, with `follow` once more at its end.
+
+        Raises StartFailed after undoing everything.
+        """
         self._settle_in()
         teller = _Teller(client)
         try:
@@ -99,8 +102,11 @@ class Supervisor:
                 self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
             self.store.release_life_lock(self.id, self.alive_fd)
             raise
-        teller.tell({"ok": True, "pid": self.init_pid})
-        teller.close()
+        teller.tell({"ok": True, "pid": self.init_pid, "id": self.id})
+        if follow:
+            self.requests.follow(client)
+        else:
+            teller.close()
 
     def take_up(self) -> bool:
         """Be the supervisor of a container whose last one died, and start it as its restart policy says.
@@ -290,9 +296,10 @@ class Supervisor:
             self.log.close()  # which wakes those who follow it
         self.requests.tell_of_end(self.exit_code)
         if self.record.auto_remove:
-            self._remove()
+            self.remove()
 
-    def _remove(self) -> None:
+    def remove(self) -> None:
+        """Remove the container, which has ended."""
         self.store.wait_until_free(self.id)
         with suppress(NotFound, OSError), self.store.making(), self.store.locked(self.id):
             record = self.store.record(self.id)
