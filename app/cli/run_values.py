@@ -165,6 +165,6 @@ def duration(option: str, text: str) -> float:
 
 
 def _count(option: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10) or not 0 < int(text) < 2**31:
         raise UsageError(f"{option}: {text!r} is no number above 0")
     return int(text)

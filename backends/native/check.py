@@ -10,7 +10,7 @@ from backends.base import CheckResult
 from backends.errors import InnkeeperError
 from backends.kernel import idmap, lsm, seccomp, userns
 from backends.kernel.cgroup import detect
-from backends.native import drivers
+from backends.native import apparmor, drivers
 from backends.native.drivers import command
 
 _AREA = "native"
@@ -61,7 +61,14 @@ def _seccomp() -> CheckResult:
 
 def _apparmor() -> CheckResult:
     if lsm.has_apparmor():
-        return CheckResult(_AREA, "AppArmor", True, "in this kernel", "--security-opt apparmor=PROFILE applies one")
+        found = apparmor.default_profile()
+        if found:
+            return CheckResult(_AREA, "AppArmor", True, f"profile {found}")
+        why, mend = (
+            "containers get no profile of their own; one named by --security-opt is applied",
+            "apt install apparmor",
+        )
+        return CheckResult(_AREA, "AppArmor", None, "in this kernel, and nothing to load a profile with", why, mend)
     why = "--security-opt apparmor=PROFILE is refused; capabilities, the filter and masked paths hold"
     return CheckResult(_AREA, "AppArmor", None, "not in this kernel", why)
 

@@ -16,6 +16,8 @@ from backends.kernel import mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
+from backends.native import apparmor
+from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
 from backends.native.secrets import PlaceSecrets
@@ -120,7 +122,8 @@ def _state(
 
 def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
     devices = resources.device_steps(group, config["linux"]["resources"].get("devices") or ())
-    return [*group.limit_steps(limits_of(config)), *devices]
+    profile = [LoadProfile()] if config["process"].get("apparmorProfile") == apparmor.NAME else []
+    return [*profile, *group.limit_steps(limits_of(config)), *devices]
 
 
 def _veth(record: ContainerRecord, pid: int) -> list[Step]:

@@ -51,8 +51,9 @@ def read(secret: Secret) -> bytes:
         try:
             with open(where, "rb") as file:
                 data = file.read(_MOST_BYTES + 1)
-        except OSError as error:
-            raise UsageError(f"secret {secret.name}: cannot read {where}: {error.strerror}") from error
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or str(error)
+            raise UsageError(f"secret {secret.name}: cannot read {where!r}: {said}") from error
     else:
         raise UsageError(f"secret {secret.name}: source {kind!r} is not known", hint="file:PATH or env:NAME")
     if len(data) > _MOST_BYTES:

@@ -11,6 +11,7 @@ from backends.container import ContainerSpec
 from backends.errors import Unsupported, UsageError
 from backends.kernel.devices import DeviceRule
 from backends.model import Limits
+from backends.native import apparmor
 from backends.native.images.image import ImageConfig
 from backends.native.options import (
     devices,
@@ -133,9 +134,9 @@ def _process(
 ) -> dict[str, Any]:
     granted = privileges.capabilities(asked)
     user: dict[str, Any] = {"uid": 0, "gid": 0}
-    if groups := [int(group) for group in asked.groups if group.isdigit()]:
+    if groups := [int(group) for group in asked.groups if _is_number(group)]:
         user["additionalGids"] = groups
-    if by_name := [group for group in asked.groups if not group.isdigit()]:
+    if by_name := [group for group in asked.groups if not _is_number(group)]:
         user["additionalGroups"] = by_name
     process: dict[str, Any] = {
         "terminal": asked.terminal,
@@ -148,11 +149,16 @@ def _process(
         "rlimits": rlimits.rlimits(asked.ulimits),
         "noNewPrivileges": security.no_new_privileges,
     }
-    if security.apparmor not in (None, "unconfined"):
-        process["apparmorProfile"] = security.apparmor
+    profile = security.apparmor or apparmor.default_profile()
+    if profile and profile != "unconfined":
+        process["apparmorProfile"] = profile
     if security.label:
         process["selinuxLabel"] = security.label
     return process
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def _filter(security: privileges.Security, capabilities: Sequence[str]) -> dict[str, Any] | None:
@@ -160,7 +166,9 @@ def _filter(security: privileges.Security, capabilities: Sequence[str]) -> dict[
         return None
     if security.seccomp == "builtin":
         return default_profile(capabilities)
-    return seccomp_file.read(security.seccomp, capabilities)
+    profile = seccomp_file.read(security.seccomp, capabilities)
+    seccomp_file.check(profile, security.seccomp)
+    return profile
 
 
 def limits_of(config: Mapping[str, Any]) -> Limits:

@@ -61,8 +61,8 @@ def test_no_new_privileges_can_be_lifted(inside: Inside) -> None:
 
 
 def test_the_filter_can_be_lifted_and_replaced(inside: Inside, tmp_path: Path) -> None:
-    line = "grep Seccomp: /proc/self/status; unshare -U true && echo unshared; mkdir /tmp/x && echo made"
-    assert inside(line).split() == [*["Seccomp:", "2"], *inside("unshare -U true").split(), "made"]
+    line = "grep Seccomp: /proc/self/status; unshare -U true 2>/dev/null && echo unshared; mkdir /tmp/x && echo made"
+    assert inside(line).split() == ["Seccomp:", "2", "made"]
     free = inside(line, security_opts=("seccomp=unconfined",), cap_add=("SYS_ADMIN",))
     assert free.split() == ["Seccomp:", "0", "unshared", "made"]
     profile = {

@@ -30,8 +30,9 @@ from pathlib import Path
 import pytest
 
 from backends.errors import InnkeeperError
-from backends.kernel import block, idmap
+from backends.kernel import block, idmap, lsm
 from backends.kernel.cgroup import CgroupHost, detect
+from backends.native import apparmor
 from tests.tools import uml
 
 Check = Callable[[str], str]
@@ -211,3 +212,10 @@ def _idmap(_: str) -> str:
     except OSError as error:
         return f"owners of mounts cannot be mapped in {tempfile.gettempdir()}: {error.strerror}"
     return ""
+
+
+@facility("apparmor")
+def _apparmor(_: str) -> str:
+    if not lsm.has_apparmor():
+        return "this kernel runs without AppArmor"
+    return "" if apparmor.default_profile() else "apparmor_parser is missing, or /sys/kernel/security is not mounted"

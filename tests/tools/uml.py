@@ -174,6 +174,7 @@ def _kernel_line(folder: Path, memory: str) -> list[str]:
         "rootfstype=hostfs",
         "rootflags=/",
         "ro",
+        "lsm=capability,yama,apparmor",
         "quiet",
         "loglevel=3",
         "con0=null,fd:1",

@@ -72,6 +72,7 @@ def _plain_output() -> None:
 def _mount_basics() -> None:
     mount("proc", "/proc", "proc")
     mount("sysfs", "/sys", "sysfs")
+    mount("securityfs", "/sys/kernel/security", "securityfs")
     if not os.path.ismount("/dev"):
         mount("devtmpfs", "/dev", "devtmpfs")
     mount("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666")

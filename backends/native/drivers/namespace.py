@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class InNetwork:
 
     def by_hand(self) -> str:
         by_hand = self.step.by_hand()
-        return f"nsenter -n -t {self.pid} {by_hand}" if by_hand else ""
+        return f"nsenter -n -t {self.pid} sh -c {shlex.quote(by_hand)}" if by_hand else ""
 
     def run(self) -> None:
         reading, writing = os.pipe2(os.O_CLOEXEC)

@@ -6,6 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from backends.container import ContainerSpec
@@ -14,7 +15,7 @@ from backends.kernel.devices import DEFAULT_RULES
 
 Entry = dict[str, Any]
 
-_RULE = re.compile(r"([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})")
+_RULE = re.compile(r"([acb]) ([0-9]{1,8}|\*):([0-9]{1,8}|\*) ([rwm]{1,3})")
 _ACCESS = re.compile(r"[rwm]{1,3}")
 _SKIPPED = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"})
 """As docker: what a container has of its own, and the host's console."""
@@ -41,9 +42,12 @@ def parse_device(text: str) -> list[tuple[Entry, str]]:
     try:
         real = os.path.realpath(source, strict=True)
         mode = os.stat(real).st_mode
-    except OSError as error:
-        raise UsageError(f"device {text!r}: {source}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"device {text!r}: {source!r}: {said}") from error
     if stat.S_ISDIR(mode):
+        if not f"{real}/".startswith("/dev/"):
+            raise UsageError(f"device {text!r}: a folder of devices is in /dev")
         found = [_node(path, guest + path[len(real) :]) for path in _below(real)]
         if not found:
             raise UsageError(f"device {text!r}: there is no device in {source}")
@@ -81,8 +85,13 @@ def _host_devices() -> list[Entry]:
 
 def _below(folder: str) -> Iterator[str]:
     """Yield the device nodes in a folder and in those below it; symlinks are not followed."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda each: each.name):
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda each: each.name)
+    except OSError:
+        return  # it went meanwhile, or is nothing that we may look into
+    for entry in entries:
+        with suppress(FileNotFoundError):
             if entry.is_symlink() or entry.name in _SKIPPED:
                 continue
             if entry.is_dir(follow_symlinks=False):

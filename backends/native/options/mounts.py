@@ -33,6 +33,9 @@ def user_mounts(asked: ContainerSpec) -> list[Mount]:
     found = [parse_volume(text) for text in asked.volumes]
     found += [parse_mount(text) for text in asked.mounts]
     found += [parse_tmpfs(text) for text in asked.tmpfs]
+    for mount in found:
+        if asked.userns == "host" and {"idmap", "ridmap"} & set(mount["options"]):
+            raise UsageError(f"mount {mount['destination']}: idmap needs users of its own: --userns auto")
     places = [mount["destination"] for mount in found]
     for place in places:
         if places.count(place) > 1:

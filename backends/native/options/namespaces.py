@@ -8,6 +8,7 @@ from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import UsageError
+from backends.native.rootless import is_inside
 
 NETWORKS = ("bridge", "none", "host")
 USERNS = ("host", "auto", "keep")
@@ -72,7 +73,9 @@ def sysctls(asked: ContainerSpec) -> dict[str, str]:
     """Return `linux.sysctl`. Raises UsageError for what is not the container's own."""
     found: dict[str, str] = {}
     if asked.network != "host" and asked.userns == "host":
-        present = (name for name in _OPEN_PORTS if os.path.exists("/proc/sys/" + name.replace(".", "/")))
+        # The groups of a plain user's namespace are few, and not known here.
+        names = list(_OPEN_PORTS)[: 1 if is_inside() else None]
+        present = (name for name in names if os.path.exists("/proc/sys/" + name.replace(".", "/")))
         found = {name: _OPEN_PORTS[name] for name in present}
     for text in asked.sysctls:
         name, equals, value = text.partition("=")

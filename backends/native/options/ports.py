@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def _address(text: str, head: str) -> tuple[str, str]:
 def _range(text: str, part: str) -> range:
     first, dash, last = part.partition("-")
     numbers = [first, last] if dash else [first]
-    if not all(number.isascii() and number.isdigit() and 0 < int(number) < 65536 for number in numbers):
+    if not all(re.fullmatch("[0-9]{1,5}", number) and 0 < int(number) < 65536 for number in numbers):
         raise UsageError(f"port {text!r}: {part!r} is no port", hint=_HINT)
     if int(numbers[-1]) < int(numbers[0]):
         raise UsageError(f"port {text!r}: {part!r} ends before it begins")

@@ -12,7 +12,8 @@ from backends.container import ContainerSpec
 from backends.errors import Unsupported, UsageError
 from backends.kernel import linux
 from backends.kernel.capability import CAPABILITIES, DEFAULT_CAPABILITIES, names_of
-from backends.kernel.lsm import has_apparmor, has_selinux
+from backends.kernel.lsm import has_selinux
+from backends.native import apparmor
 
 MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
@@ -115,8 +116,8 @@ def _with(found: Security, option: str, key: str, value: str) -> Security:
     if key == "seccomp" and value:
         return replace(found, seccomp=value)
     if key == "apparmor" and value:
-        if value != "unconfined" and not has_apparmor():
-            raise Unsupported(f"security option {option!r}: this kernel runs without AppArmor")
+        if value != "unconfined":
+            apparmor.check(value)
         return replace(found, apparmor=value)
     if key == "systempaths" and value == "unconfined":
         return replace(found, masked=(), readonly=())

@@ -40,7 +40,7 @@ def rlimits(texts: Sequence[str]) -> list[dict[str, Any]]:
 def _number(text: str, value: str) -> int:
     if value in ("-1", "unlimited"):
         return _INFINITY
-    if not (value.isascii() and value.isdigit()) or int(value) > _INFINITY:
+    if not (value.isascii() and value.isdigit() and len(value) <= 20) or int(value) > _INFINITY:
         raise UsageError(f"ulimit {text!r}: {value!r} is no number")
     return int(value)
 

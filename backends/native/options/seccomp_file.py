@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from backends.errors import UsageError, os_error_text
+from backends.errors import Unsupported, UsageError, os_error_text
 
 _MOST_BYTES = 4 << 20
 _OCI_KEYS = ("defaultAction", "defaultErrnoRet", "architectures", "flags", "listenerPath", "listenerMetadata")
@@ -24,6 +24,8 @@ def read(path: str, capabilities: Collection[str]) -> dict[str, Any]:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"seccomp profile: {os_error_text(error)}") from error
+    except ValueError as error:  # a NUL byte in the path
+        raise UsageError(f"seccomp profile {path!r}: {error}") from error
     if len(data) > _MOST_BYTES:
         raise UsageError(f"{what} is larger than {_MOST_BYTES >> 20} MiB")
     try:
@@ -36,6 +38,22 @@ def read(path: str, capabilities: Collection[str]) -> dict[str, Any]:
         return _profile(raw, capabilities)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise UsageError(f"{what} is no seccomp profile: {error}") from error
+
+
+def check(profile: Mapping[str, Any], path: str) -> None:
+    """Raise UsageError for a filter that the runtime would refuse when the container starts."""
+    from backends.kernel import seccomp
+    from backends.oci import config
+    from backends.oci.errors import ConfigInvalid
+
+    try:
+        process = {"args": ["/"], "cwd": "/"}
+        config.check({"ociVersion": "1.2.0", "root": {"path": "/"}, "process": process, "linux": {"seccomp": profile}})
+        seccomp.compile_filter(profile)
+    except (ConfigInvalid, Unsupported) as error:
+        raise UsageError(f"seccomp profile {path}: {error.message.splitlines()[0]}") from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise UsageError(f"seccomp profile {path} cannot be compiled: {error}") from error
 
 
 def _profile(raw: Mapping[str, Any], capabilities: Collection[str]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ _OPPOSITES |= {no: yes for yes, no in _OPPOSITES.items()}
 _TMPFS_FLAGS = frozenset(_OPPOSITES) | {"relatime", "strictatime", "nodiratime", "lazytime", "tmpcopyup"}
 _TMPFS_HINT = "size=64m, mode=1777, uid=, gid=, exec …"
 _TMPFS_VALUES = {
-    "size": r"\d+[kmg%]?", "mode": r"[0-7]{1,4}", "uid": r"\d+", "gid": r"\d+", "nr_inodes": r"\d+[kmg]?",
-    "nr_blocks": r"\d+[kmg]?", "huge": r"never|always|within_size|advise",
+    "size": r"[0-9]{1,19}[kmg%]?", "mode": r"[0-7]{1,4}", "uid": r"[0-9]{1,10}", "gid": r"[0-9]{1,10}",
+    "nr_inodes": r"[0-9]{1,19}[kmg]?", "nr_blocks": r"[0-9]{1,19}[kmg]?", "huge": r"never|always|within_size|advise",
 }  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def bind(destination: str, source: str, options: Sequence[str] = ("bind", "rpriv
 def place_in(what: str, path: str) -> str:
     """Return the path in its plain form. Raises UsageError for one where nothing can be mounted."""
     if not path.startswith("/") or "\0" in path:
-        raise UsageError(f"{what}: the path in the container must be absolute")
+        raise UsageError(f"{what}: the path in the container must be absolute, without NUL bytes")
     place = os.path.normpath("/" + path.lstrip("/"))
     if place == "/" or f"{place}/".startswith("/proc/"):
         raise UsageError(f"{what}: nothing can be put in the place of {path}")
@@ -90,7 +90,7 @@ def _bind_mount(what: str, source: str, target: str, words: Sequence[str]) -> di
             more.append(word)
         elif word not in _NOTHING_TO_DO:
             raise UsageError(f"{what}: option {word!r} is not known", hint="ro, rw, rslave, rshared, rprivate, idmap …")
-    if not os.path.exists(source):
+    if "\0" in source or not os.path.exists(source):
         raise UsageError(f"{what}: there is no {source} on the host")
     if propagation.removeprefix("r") != "private":
         _check_propagation(what, source, propagation)

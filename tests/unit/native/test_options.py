@@ -128,8 +128,10 @@ def test_a_device_is_found_through_symlinks_and_in_folders(tmp_path: Path) -> No
     assert (node["path"], node["minor"], access) == (f"{tmp_path}/link", 5, "rw")
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(UsageError, match="no device"):
+    with pytest.raises(UsageError, match="in /dev"):
         devices.parse_device(str(folder))
+    found = {node["path"] for node, _ in devices.parse_device("/dev:/dev/other:r")}
+    assert {"/dev/other/null", "/dev/other/zero"} <= found
 
 
 def test_a_device_rule_is_added_as_it_is() -> None:

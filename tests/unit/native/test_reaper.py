@@ -96,7 +96,9 @@ def test_as_process_1_it_leaves_no_zombies_and_its_end_ends_all(init: str) -> No
 def test_keys_of_a_terminal_reach_its_program_only(init: str) -> None:
     pid, master = pty.fork()
     if pid == 0:
-        os.execv(init, [init, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.01; done"])
+        os.execv(
+            init, [init, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.01; done"]
+        )
     seen = b""
     while b"ready" not in seen and select.select([master], [], [], 10)[0]:
         seen += os.read(master, 1000)
