@@ -25,6 +25,9 @@ BUILD = ("libvirt-dev", "pkg-config", "gcc", "libc6-dev")
 TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "e2fsprogs", "bash", "zsh", "fish")
 """What test lanes use beside all of the above."""
 
+RUNTIMES = ("docker.io", "podman", "crun", "runc", "conmon", "containerd")
+"""Who calls our OCI runtime in tests, and what it is compared with."""
+
 USER_MODE_LINUX = ("user-mode-linux",)
 """A Linux with cgroup v2 that runs as a process; only for x86."""
 
@@ -38,7 +41,7 @@ def build_packages() -> tuple[str, ...]:
 def test_packages() -> tuple[str, ...]:
     """Return all that the test lanes use on this machine."""
     uml = USER_MODE_LINUX if platform.machine() in ("x86_64", "i686") else ()
-    return (*RUN_TIME, *VIRTUAL_MACHINES, *build_packages(), *TESTS, *uml)
+    return (*RUN_TIME, *VIRTUAL_MACHINES, *build_packages(), *TESTS, *RUNTIMES, *uml)
 
 
 def is_debian() -> bool:

@@ -53,6 +53,15 @@ _SPECIAL = (
         limit_s=1140,
     ),
     Lane(
+        "oci",
+        "the OCI runtime's command line, under docker and podman too",
+        run_pytest,
+        ("tests/oci",),
+        needs=_root_needed,
+        expects=("root", "busybox", "docker", "podman", *_CGROUPS),
+        limit_s=420,
+    ),
+    Lane(
         "libvirt",
         "virtual machines of a real libvirtd",
         run_pytest,

@@ -1,0 +1,1 @@
+"""`inn oci` as its callers use it."""
