@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from backends.kernel import linux
 from backends.kernel.mounts import KernelStep
 
-USER_SEARCH, OTHER_SEARCH = 0x80000, 0x8
+USER_SEARCH = 0x80000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class JoinSessionKeyring(KernelStep):
 
     name: str
     shares: int = 0
-    """USER_SEARCH or OTHER_SEARCH: who may join it later; 0: as it is."""
+    """USER_SEARCH: processes of the same user may join it later; 0: as the kernel makes it."""
 
     kind = "keyctl"
 

@@ -20,7 +20,7 @@ from backends.errors import InnkeeperError, StartFailed, os_error_text
 from backends.kernel.account import Account
 from backends.kernel.cgroup_entrance import Entrance
 from backends.oci import ending, hooks, init, messages, process, rootfs, stage, steps
-from backends.oci.request import Created, CreateRequest
+from backends.oci.request import Created, CreateRequest, check_descriptors
 from backends.oci.rootfs import Scene
 from backends.oci.stage import Namespaces
 from backends.trace import Recorder, Step, StepRecord
@@ -91,7 +91,7 @@ class _Creation:
 
     def run(self) -> Created:
         request = self._request
-        self._check_descriptors()
+        check_descriptors(request.first_fd - 3)
         self._check_group()
         scene = steps.scene_of(request, self._namespaces)
         # Compiles the system call filter, which is then found ready in the child, and tells what cannot be.
@@ -116,15 +116,6 @@ class _Creation:
         self._hear(lambda message: "created" in message)
         self._created.sync, self._created.undo = sync, self.undo
         return self._created
-
-    def _check_descriptors(self) -> None:
-        wanted = self._request.first_fd - 3
-        for number in range(wanted):
-            try:
-                os.fstat(3 + number)
-            except OSError as error:
-                text = f"please check that preserved-fd {number} (of {wanted}) is present"
-                raise StartFailed(f"{text}: {os_error_text(error).lower()}") from error
 
     def _check_group(self) -> None:
         group = self._request.group

@@ -80,8 +80,9 @@ def _enter(
         )  # fmt: skip
     else:
         terminal.use_as_stdio(request.stdio)
+    entering = steps.entering_steps(request, scene)
     program.forbid_imports()
-    runner.run_all(steps.entering_steps(request, scene))
+    runner.run_all(entering)
     found = program.become(
         runner,
         config,

@@ -25,10 +25,13 @@ from backends.kernel.cgroup import Cgroup
 from backends.kernel.cgroup_entrance import EnterGroup, Entrance
 from backends.kernel.joining import FILES
 from backends.kernel.keyring import JoinSessionKeyring
+from backends.kernel.title import hide_arguments
 from backends.oci import entering, messages, process, program, terminal
 from backends.oci.ending import end
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.messages import StepRunner
+from backends.oci.request import check_descriptors
+from backends.oci.stage import TITLE
 from backends.oci.state import start_ticks
 from backends.trace import Recorder, Step, StepRecord
 
@@ -71,6 +74,9 @@ class JoinRequest:
     listen_fds: int = 0
     user: str | None = None
     """Looked up in the container's own files, in the place of process.user."""
+
+    state: Mapping[str, Any] | None = None
+    """The container's OCI state, for who is asked about system calls."""
 
     more_environment: Sequence[str] = ()
     ignore_paused: bool = False
@@ -117,6 +123,7 @@ def join(request: JoinRequest, recorder: Recorder | None = None) -> Joined:
 
 def begin(request: JoinRequest, recorder: Recorder | None = None) -> Joining:
     """Fork the stage. Raises NotRunning, OciError."""
+    check_descriptors(request.first_fd - 3)
     pidfd = request.pidfd if request.pidfd >= 0 else _open_process(request)
     try:
         if request.group is not None and not request.ignore_paused and request.group.is_frozen():
@@ -203,7 +210,6 @@ class Joining:
         self._reap_stage()
         request, recorder = self.request, self.recorder or Recorder("runtime")
         recorder.run_all(process.parent_steps(request.config, request.process, pid))
-        recorder.run_all(process.affinity_steps(request.process, pid, final=True))
         with suppress(messages.Closed):  # then it has said why, which is heard next
             messages.send(self.sync, {"go": True})
 
@@ -218,8 +224,13 @@ class Joining:
 
         request = self.request
         try:
-            state = {"ociVersion": request.config["ociVersion"], "id": request.id, "status": "running",
-                     "pid": request.pid, "bundle": ""}  # fmt: skip
+            state = request.state or {
+                "ociVersion": request.config["ociVersion"],
+                "id": request.id,
+                "status": "running",
+                "pid": request.pid,
+                "bundle": "",
+            }
             notify.send(request.config["linux"]["seccomp"], state, self.pid, fd)
         finally:
             os.close(fd)
@@ -263,6 +274,7 @@ def _stage(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
     try:
         # Nobody in there shall trace us, or read our memory or our binary through /proc (CVE-2019-5736).
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        hide_arguments(TITLE)
         runner.run_all(process.affinity_steps(request.process, 0, final=False))
         entrance = None
         if request.group is not None:
@@ -293,6 +305,8 @@ def _child(
             runner.run(EnterGroup(entrance.path, entrance))
         if namespaces:
             joining.join_process(pidfd, namespaces)
+        # Entering a group with CPUs of its own has undone what was set before.
+        runner.run_all(process.affinity_steps(request.process, 0, final=True))
         messages.receive(sync)
         os.setsid()
         terminal.reset_signals()

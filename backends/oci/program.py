@@ -12,6 +12,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +70,9 @@ def become(
     os.umask((process.get("user") or {}).get("umask", 0o022))
     steps, last = privileges.split_filter(privileges.privilege_steps(config, process, account))
     _run(runner, steps, take_listener)
+    # A change of user may have made our memory readable to that user (fs.suid_dumpable).
+    with suppress(OSError):
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
     # What a filter may forbid is done before one that comes last.
     args = process.get("args") or ()
     path = find(args[0] if args else "", environment.get("PATH", ""))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from backends.errors import StartFailed, os_error_text
 from backends.kernel.cgroup import Cgroup
 from backends.oci.gate import Gate
 from backends.trace import Step
@@ -103,3 +105,13 @@ class Created:
 
     undo: Callable[[], None] = lambda: None
     """Kill it and take back all that its creation did; in this process only."""
+
+
+def check_descriptors(wanted: int) -> None:
+    """Raise StartFailed, in runc's words, unless so many descriptors from 3 on are there."""
+    for number in range(wanted):
+        try:
+            os.fstat(3 + number)
+        except OSError as error:
+            text = f"please check that preserved-fd {number} (of {wanted}) is present"
+            raise StartFailed(f"{text}: {os_error_text(error).lower()}") from error

@@ -18,6 +18,7 @@ from backends.kernel import joining, linux
 from backends.kernel.cgroup_entrance import Entrance
 from backends.kernel.joining import JoinNamespaces
 from backends.kernel.namespaces import Unshare
+from backends.kernel.title import hide_arguments
 from backends.oci import messages
 from backends.oci.messages import StepRunner
 from backends.trace import Step
@@ -67,6 +68,9 @@ class Namespaces:
         return fds
 
 
+TITLE = "inn-init"
+"""What ps shows of a container's process that has not become its program yet."""
+
 _ORDER = ("mount", "pid", "network", "ipc", "uts", "time")
 
 
@@ -90,6 +94,7 @@ def run(
     try:
         # Nobody in a namespace that we enter shall trace us, or read our memory or our binary through /proc.
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        hide_arguments(TITLE)
         runner.run_all(namespaces.join_steps(fds))
         if "user" in namespaces.new:
             runner.run_all(namespaces.user_steps())

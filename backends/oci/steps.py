@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from backends.kernel.account import Account
 from backends.kernel.cgroup import detect
 from backends.kernel.cgroup_entrance import EnterGroup, Entrance
-from backends.kernel.keyring import OTHER_SEARCH, USER_SEARCH, JoinSessionKeyring
+from backends.kernel.keyring import USER_SEARCH, JoinSessionKeyring
 from backends.kernel.namespaces import SetDomainname, SetHostname, Unshare, WriteSysctls
 from backends.kernel.netlink import LoopbackUp
 from backends.oci import cgroups, process, resources, rootfs
@@ -82,7 +82,9 @@ def entering_steps(request: CreateRequest, scene: Scene) -> list[Step]:
     own namespaces, and no image can put something in its place.
     """
     config, part = request.config, request.config.get("linux") or {}
-    steps: list[Step] = [] if request.no_new_keyring else [_keyring(request, scene)]
+    # Programs that join later have the same keys: they find the keyring by its name.
+    keyring = JoinSessionKeyring(f"_ses.{request.id}", USER_SEARCH)
+    steps: list[Step] = [] if request.no_new_keyring else [keyring]
     if part.get("sysctl"):
         steps.append(WriteSysctls(tuple(part["sysctl"].items())))
     if config.get("hostname"):
@@ -90,11 +92,6 @@ def entering_steps(request: CreateRequest, scene: Scene) -> list[Step]:
     if config.get("domainname"):
         steps.append(SetDomainname(config["domainname"]))
     return [*steps, *rootfs.enter_steps(scene)]
-
-
-def _keyring(request: CreateRequest, scene: Scene) -> Step:
-    # Programs that join later have the same keys: they find the keyring by its name.
-    return JoinSessionKeyring(f"_ses.{request.id}", OTHER_SEARCH if scene.has_userns else USER_SEARCH)
 
 
 def explain(request: CreateRequest, user: Account, runtime: str = "runtime") -> list[tuple[str, Step]]:

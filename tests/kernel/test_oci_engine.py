@@ -35,7 +35,7 @@ def test_a_created_container_runs_nothing_until_it_is_started(engine: Engine) ->
     engine.program("sh", "-c", "echo ran")
     with captured() as (stdio, read):
         created = engine.create(engine.fifo(), stdio=stdio)
-        assert "python" in Path(f"/proc/{created.pid}/cmdline").read_text()
+        assert "inn-init" in Path(f"/proc/{created.pid}/cmdline").read_text()
         engine.start(created)
         wait_for(created.pidfd)
         assert read() == "ran\n"
@@ -243,3 +243,21 @@ def test_nothing_of_ours_can_be_imported_from_the_image(engine: Engine, monkeypa
     monkeypatch.setattr(rootfs, "enter_steps", lambda scene: [*original(scene), Import([], "import")])
     with pytest.raises(StartFailed, match="No module named 'evil'"):
         engine.create()
+
+
+def test_a_user_who_is_not_root_is_let_through_the_fifo(engine: Engine) -> None:
+    engine.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    engine.program("id", "-u")
+    gate = engine.fifo()
+    os.chmod(engine.bundle.folder / "fifo", 0o622)
+    assert engine.output(gate=gate) == "1000\n"
+
+
+def test_what_waits_at_the_gate_shows_nothing_of_its_caller(engine: Engine) -> None:
+    created = engine.create()
+    assert Path(f"/proc/{created.pid}/cmdline").read_bytes().rstrip(b"\0") == b"inn-init"
+    # Not dumpable: nobody without the host's own rights sees its binary or memory.
+    assert os.stat(f"/proc/{created.pid}/environ").st_uid == 0
+    engine.config["process"]["user"] = {"uid": 1000, "gid": 1000}
+    created = engine.create()
+    assert os.stat(f"/proc/{created.pid}/environ").st_uid == 0
