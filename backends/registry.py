@@ -7,7 +7,8 @@ that takes a BackendConfig and returns a Backend.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def make(name: str, config: BackendConfig) -> Backend:
     if name not in entries:
         raise UsageError(f"there is no backend {name!r}", hint="known: " + ", ".join(names()))
     return _load(entries[name])(config)
+
+
+def prepare(names: Sequence[str], config: BackendConfig) -> None:
+    """Do what backends need while this process has one thread: a plain user becomes root of a user namespace.
+
+    Never raises for what cannot be: opening the backend says so.
+    """
+    if os.geteuid() != 0 and "native" in names:
+        importlib.import_module("backends.native.rootless").prepare(config)
 
 
 def _load(target: str) -> Factory:

@@ -45,6 +45,10 @@ class Workstation:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
+        if backends is None:
+            registry.prepare(
+                settings.backends, registry.BackendConfig(settings.paths.state_dir, settings.paths.run_dir)
+            )
         self._clock, self._interval_s, self._is_sampling = clock, settings.interval_s, sampling
         self._lock = threading.Lock()
         self._samplers: dict[str, Sampler] = {}

@@ -44,7 +44,7 @@ class CgroupTasks:
 
         Pids are as this process sees them; one from another pid namespace shows as 0 and is left out.
         """
-        return sorted(set(_procs_below(self._main)))
+        return sorted(set(_procs_below(self._main))) if self._main else []
 
     def is_populated(self) -> bool:
         """True if a live process is in it or below it."""
@@ -117,6 +117,8 @@ class CgroupTasks:
         return directory is not None and read_text(f"{directory}/freezer.self_freezing") == "1"
 
     def _set_frozen(self, frozen: bool) -> None:
+        if not self.directories:
+            raise Unsupported("it has no control group to be paused by", hint="run as root, or in a delegated cgroup")
         if not self.exists():
             raise GuestVanished(f"cannot freeze or thaw {self.path}: the group is gone")
         v2_file = f"{self.unified}/cgroup.freeze" if self.unified else ""

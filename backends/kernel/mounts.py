@@ -43,7 +43,7 @@ class KernelStep:
         """Done by the kernel."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class SetPropagation(KernelStep):
     """Cut the mounts of this namespace off from those of the host, or tie them to one another."""
 
@@ -62,7 +62,7 @@ class SetPropagation(KernelStep):
         linux.mount("", self.target, "", mount_options.PROPAGATION[self.how])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MountOverlay(KernelStep):
     """Stack an image's layers with a writable one on top (Documentation/filesystems/overlayfs.rst)."""
 
@@ -72,13 +72,17 @@ class MountOverlay(KernelStep):
     upper: str
     work: str
     target: str
+    in_userns: bool = False
+    """Made by the root of a user namespace, who may only use extended attributes of users for its marks."""
+
     kind = "mount"
 
     @property
     def data(self) -> str:
         """The mount data; `:` and `\\` in lower paths are escaped."""
         lower = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in self.lower)
-        return f"lowerdir={lower},upperdir={self.upper},workdir={self.work}"
+        marks = ",userxattr" if self.in_userns else ""
+        return f"lowerdir={lower},upperdir={self.upper},workdir={self.work}{marks}"
 
     def describe(self) -> str:
         return f"mount overlay of {len(self.lower)} layer{'s' * (len(self.lower) > 1)} on {self.target}"

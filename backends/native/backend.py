@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from backends.errors import (
     BackendUnavailable,
     Unsupported,
 )
-from backends.kernel.cgroup import CgroupHost, detect
+from backends.kernel.cgroup import CgroupHost
 from backends.metrics import Sample
 from backends.model import (
     Guest,
@@ -20,7 +19,7 @@ from backends.model import (
     GuestRef,
     GuestState,
 )
-from backends.native import check, demo
+from backends.native import check, demo, rootless
 from backends.native.copying import Copying
 from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
@@ -55,12 +54,11 @@ class NativeBackend(Saving, Making, Lasting, Copying, Looking):
     _woken_s = float("-inf")
 
     def open(self, listener: Listener | None = None) -> None:
-        """Make the state folders. Raises BackendUnavailable without root or without cgroups."""
-        if os.geteuid() != 0:
-            raise BackendUnavailable("native containers need root on this version", hint="run inn as root (sudo inn)")
+        """Make the state folders. Raises BackendUnavailable where there are no cgroups."""
+        rootless.enter(self._config.run_dir)
         try:
             self._store.prepare()
-            self._host_found = detect()
+            self._host_found = rootless.host(self._config.run_dir)
         except OSError as error:
             text = f"cannot use {error.filename or self._config.state_dir}: {error.strerror}"
             raise BackendUnavailable(text, hint="choose another folder with --root DIR") from error

@@ -21,6 +21,7 @@ def check(state_dir: Path) -> Sequence[CheckResult]:
     existing = next(path for path in (state_dir, *state_dir.parents) if path.exists())
     return [
         _root(),
+        *_user_network(),
         _limits(),
         _seccomp(),
         _apparmor(),
@@ -34,20 +35,36 @@ def check(state_dir: Path) -> Sequence[CheckResult]:
 def _root() -> CheckResult:
     if os.geteuid() == 0:
         return CheckResult(_AREA, "user", True, "root")
-    why = "containers of our own need root on this version; VMs and the simulated backend do not"
-    return CheckResult(_AREA, "user", False, f"uid {os.geteuid()}", why, "sudo inn")
+    refused = rootless.why_not()
+    if refused:
+        return CheckResult(_AREA, "user", False, f"uid {os.geteuid()}", refused, "sudo inn")
+    why = "root inside is this user outside; without --userns, bridges, and devices of the host"
+    return CheckResult(_AREA, "user", True, f"uid {os.geteuid()}, in a user namespace", why)
+
+
+def _user_network() -> list[CheckResult]:
+    if os.geteuid() == 0:
+        return []
+    found, refused = user_network.program(), user_network.why_not()
+    if found:
+        return [CheckResult(_AREA, "network of a plain user", True, found)]
+    why = f"{refused}; containers have lo only"
+    return [CheckResult(_AREA, "network of a plain user", None, "none", why, "apt install passt")]
 
 
 def _limits() -> CheckResult:
     try:
-        reasons = detect().reasons()
+        reasons = rootless.delegated_host().reasons()
     except InnkeeperError as error:
         return CheckResult(_AREA, "limits", False, "none", error.message, error.hint)
     missing = {name: why for name, why in reasons.items() if why and not name.startswith("net_")}
     works = [name for name, why in reasons.items() if not why]
     if not missing:
         return CheckResult(_AREA, "limits", True, f"all {len(works)}")
-    why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in missing.items():
+        by_reason.setdefault(reason, []).append(name)
+    why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     return CheckResult(_AREA, "limits", None, f"{len(works)} work, {len(missing)} do not", why)
 
 

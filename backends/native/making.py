@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import drivers, limiting, names, plan, secrets, spec, userns
+from backends.native import drivers, limiting, names, plan, rootless, secrets, spec, user_network, userns
 from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
@@ -34,6 +34,13 @@ _END_TIMEOUT_S = 10.0
 
 _Files = dict[str, str | bytes]
 """Generated files of a container, by name; bytes are a program."""
+
+
+def _network(asked: str) -> str:
+    """Return what the record says: a plain user has no bridge, but maybe a program that speaks for the container."""
+    if asked != "bridge" or not rootless.is_inside():
+        return asked
+    return user_network.NETWORK if user_network.program() else "none"
 
 
 class Making(Living):
@@ -69,7 +76,7 @@ class Making(Living):
                 image=image.name,
                 created_s=time.time(),
                 layers=image.layers,
-                network=asked.network,
+                network=_network(asked.network),
                 stop_signal=signal_name(asked.stop_signal),
                 user=asked.user,
                 stdin=asked.stdin,
@@ -84,7 +91,7 @@ class Making(Living):
 
     def _write(self, record: ContainerRecord, asked: ContainerSpec) -> ContainerRecord:
         try:
-            if asked.network == "bridge":
+            if record.network == "bridge":
                 lease = self._addresses.lease(record.id)
                 record = replace(record, address=lease.address, prefix_length=lease.prefix_length,
                                  gateway=lease.gateway, bridge=lease.bridge)  # fmt: skip

@@ -16,12 +16,14 @@ from backends.kernel import mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
-from backends.native import apparmor
+from backends.native import apparmor, rootless
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
 from backends.native.secrets import PlaceSecrets
 from backends.native.spec import limits_of
+from backends.native.user_network import NETWORK as USER_NETWORK
+from backends.native.user_network import ConnectByUser
 from backends.oci import resources
 from backends.oci.gate import SocketGate
 from backends.oci.request import CreateRequest
@@ -63,7 +65,7 @@ def request(
         user=record.user or ("0" if config["process"]["user"]["uid"] == 0 else None),
         group_steps=_limits(config, group),
         before_mounts=[mounts.SetPropagation(), _overlay(record, config, folder, root, overlay_fd)],
-        host_steps=functools.partial(_veth, record) if is_bridged else lambda _pid: (),
+        host_steps=functools.partial(_links, record, run_dir),
         in_container=[*(_address(record) if is_bridged else ()), *_secrets(record, root, secrets_fd)],
         own_fds=own_fds,
         is_traced=True,
@@ -86,7 +88,7 @@ def _overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Path, r
     layers = tuple(record.layers)
     if has_maps(config):
         return MountMappedOverlay(layers, root, fd)
-    return mounts.MountOverlay(layers, str(folder / "upper"), str(folder / "work"), root)
+    return mounts.MountOverlay(layers, str(folder / "upper"), str(folder / "work"), root, rootless.is_inside())
 
 
 def has_maps(config: Mapping[str, Any]) -> bool:
@@ -124,6 +126,12 @@ def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
     devices = resources.device_steps(group, config["linux"]["resources"].get("devices") or ())
     profile = [LoadProfile()] if config["process"].get("apparmorProfile") == apparmor.NAME else []
     return [*profile, *group.limit_steps(limits_of(config)), *devices]
+
+
+def _links(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
+    if record.network == USER_NETWORK and run_dir is not None:
+        return [ConnectByUser(pid, str(run_dir / "containers" / record.id))]
+    return _veth(record, pid) if record.network == "bridge" else []
 
 
 def _veth(record: ContainerRecord, pid: int) -> list[Step]:

@@ -22,8 +22,8 @@ from typing import Any
 
 from backends.errors import InnkeeperError
 from backends.kernel import linux, seccomp
-from backends.kernel.cgroup import CgroupHost, detect
-from backends.native import backend, newborn, protocol
+from backends.kernel.cgroup import CgroupHost
+from backends.native import backend, newborn, protocol, rootless
 from backends.native.code import LoadedCode
 from backends.native.core import PARENT
 from backends.native.network import bridge_name, tidy_bridge
@@ -260,7 +260,7 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
-    Spawner(store, detect(), parent, version, lock).serve()
+    Spawner(store, rootless.host(store.run_dir), parent, version, lock).serve()
 
 
 def _take(lock: int, path: Path) -> bool:

@@ -237,6 +237,8 @@ class Supervisor:
             self.health.look(now_s)
         if self.kill_at_s is not None and now_s >= self.kill_at_s:
             self.kill_at_s = None
+            with suppress(ProcessLookupError):
+                os.kill(self.init_pid, signal.SIGKILL)  # where it has no group, this is all there is
             try:
                 self.group.kill()
             except InnkeeperError:

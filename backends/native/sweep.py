@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +14,7 @@ from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
-from backends.native import drivers, protocol, userns
+from backends.native import drivers, protocol, user_network, userns
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -51,6 +52,7 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
             group.remove()
     finally:
         drivers.clean_up(record.driver, store.run_dir, record.id)
+        user_network.stop(store.run_folder(record.id))
         if record.bridge and record.network == "bridge":
             with suppress(OSError):
                 detach(record.host_link)
@@ -74,6 +76,7 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, b
     try:
         if was_live or group.exists():
             oom_kills = oom_kills_of(group)
+            _end_first_process(status)
             end_kernel_side(store, group, store.record(container_id))
             (store.run_folder(container_id) / "control").unlink(missing_ok=True)
             is_of_now = status.boot_id == procfs.boot_id()
@@ -97,6 +100,13 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, b
         raise
     store.release_life_lock(container_id, lock)
     return True
+
+
+def _end_first_process(status: Status) -> None:
+    """Kill it by its pid, and with it all of its pid namespace: a plain user's container may have no group."""
+    if status.pid and status.pid_start is not None and procfs.is_same_process(status.pid, status.pid_start):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(status.pid, signal.SIGKILL)
 
 
 def _who_ended(status: Status, *, is_of_now: bool) -> str:

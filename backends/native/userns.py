@@ -18,7 +18,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.errors import InnkeeperError, UsageError
+from backends.errors import InnkeeperError, Unsupported, UsageError
+from backends.kernel.cgroup_file import read_text
 from backends.kernel.userns import Range, all_subordinates, name_of, subordinates
 from backends.native.network import locked
 from backends.native.store import write_file
@@ -98,12 +99,19 @@ def maps_for(mode: str, caller: Caller, leases: Leases, container_id: str) -> Ma
     """
     if mode == "host" and caller.uid == 0:
         return None
+    if _is_nested():
+        text = f"--userns {mode} needs root: nobody else may show an image's files with other owners"
+        raise Unsupported(text, hint="a plain user's containers have a user namespace as it is")
     if mode == "host":
         return plain_maps(caller, *(subordinates(path, caller.name, caller.uid) for path in (SUBUID, SUBGID)))
     if mode == "keep":
         keep_maps(caller, Range(0, 1))  # says no before anything is taken
         return keep_maps(caller, leases.take(container_id))
     return auto_maps(leases.take(container_id))
+
+
+def _is_nested() -> bool:
+    return (read_text("/proc/self/uid_map") or "").split()[:2] not in (["0", "0"], [])
 
 
 class Leases:
