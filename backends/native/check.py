@@ -10,7 +10,7 @@ from backends.base import CheckResult
 from backends.errors import InnkeeperError
 from backends.kernel import idmap, lsm, seccomp, userns
 from backends.kernel.cgroup import detect
-from backends.native import apparmor, drivers
+from backends.native import apparmor, drivers, rootless, user_network
 from backends.native.drivers import command
 
 _AREA = "native"
