@@ -2,8 +2,7 @@
 
 ::
 
-    stage   enters the container's namespaces (by a pidfd, so of no other process), forks, ends
-    child   the container's cgroup · session, keyring, terminal · user, capabilities, filter · program found · execve
+    joined = join(request)     # returns when the program runs
 
 `join()` waits until the program runs; a supervisor that must not wait uses `begin()` and `Joining.hear()`.
 """
@@ -13,84 +12,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from backends.errors import StartFailed, os_error_text
-from backends.kernel import joining, linux
 from backends.kernel.account import Account
-from backends.kernel.cgroup import Cgroup
-from backends.kernel.cgroup_entrance import EnterGroup, Entrance
-from backends.kernel.joining import FILES
-from backends.kernel.keyring import JoinSessionKeyring
-from backends.kernel.title import hide_arguments
-from backends.oci import entering, messages, process, program, terminal
+from backends.oci import joiner, messages, process
 from backends.oci.ending import end
 from backends.oci.errors import NotRunning, OciError
-from backends.oci.messages import StepRunner
+from backends.oci.join_request import JoinRequest
 from backends.oci.request import check_descriptors
-from backends.oci.stage import TITLE
 from backends.oci.state import start_ticks
-from backends.trace import Recorder, Step, StepRecord
+from backends.trace import Recorder, StepRecord
 
-
-@dataclass(slots=True)
-class JoinRequest:
-    """One program to be run in a live container."""
-
-    id: str
-    pid: int
-    """Of the container's first process."""
-
-    config: Mapping[str, Any]
-    """The container's config.json."""
-
-    process: Mapping[str, Any]
-    """The program, as `process` of a config.json."""
-
-    started_ticks: int | None = None
-    """When the first process began (field 22 of /proc/PID/stat): another with its pid is refused."""
-
-    pidfd: int = -1
-    """Of the first process, from one who knew it: then nothing has to be checked."""
-
-    group: Cgroup | None = None
-    """The container's; entered before anything else."""
-
-    sub_groups: Sequence[str] = ()
-    """Groups below it to be entered instead: "PATH", or "CONTROLLER[,CONTROLLER]:PATH"."""
-
-    stdio: Sequence[int] = (0, 1, 2)
-    console: int | None = None
-    """A connected AF_UNIX socket that gets the terminal's master; None: it comes back."""
-
-    plain_newlines: bool = False
-    """As in CreateRequest."""
-
-    size: tuple[int, int] | None = None
-    preserve_fds: int = 0
-    listen_fds: int = 0
-    user: str | None = None
-    """Looked up in the container's own files, in the place of process.user."""
-
-    state: Mapping[str, Any] | None = None
-    """The container's OCI state, for who is asked about system calls."""
-
-    more_environment: Sequence[str] = ()
-    ignore_paused: bool = False
-    no_new_keyring: bool = False
-    own_fds: Sequence[int] = ()
-    """Descriptors of the runtime that the stage shall not have for a moment."""
-
-    is_traced: bool = False
-    timeout_s: float | None = None
-
-    @property
-    def first_fd(self) -> int:
-        """The first descriptor that the program does not get."""
-        return 3 + self.listen_fds + self.preserve_fds
+__all__ = ["JoinRequest", "Joined", "Joining", "begin", "join"]
 
 
 @dataclass(slots=True)
@@ -158,7 +93,7 @@ def _fork(request: JoinRequest, pidfd: int, recorder: Recorder | None) -> Joinin
                 ours.close()
                 for fd in request.own_fds:
                     os.close(fd)
-                _stage(request, pidfd, theirs)
+                joiner.run(request, pidfd, theirs)
             finally:
                 os._exit(0)
     return Joining(request, ours, pid, recorder)
@@ -180,7 +115,6 @@ class Joining:
     pidfd: int = -1
     terminal_fd: int | None = None
     is_ready: bool = False
-    _steps: list[Step] = field(default_factory=list)
 
     def hear(self) -> bool:
         """Take one message; True when the program runs. Raises StartFailed, BlockingIOError, OSError."""
@@ -254,81 +188,3 @@ class Joining:
         if self.terminal_fd is not None:
             os.close(self.terminal_fd)
             self.terminal_fd = None
-
-
-def kinds_to_join(config: Mapping[str, Any], pid: int) -> list[str]:
-    """Return the types of namespaces that a container has of its own, and that are not ours already."""
-    entries = (config.get("linux") or {}).get("namespaces") or ()
-    return [kind for kind in (entry["type"] for entry in entries) if _differs(kind, pid)]
-
-
-def _differs(kind: str, pid: int) -> bool:
-    name = FILES.get(kind, kind)
-    return os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino
-
-
-def _stage(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
-    """Run in a fork of the runtime: enter the cgroup and the namespaces, and fork the program's process."""
-    signal.set_wakeup_fd(-1)
-    runner = StepRunner("stage", sync, is_traced=request.is_traced)
-    try:
-        # Nobody in there shall trace us, or read our memory or our binary through /proc (CVE-2019-5736).
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        hide_arguments(TITLE)
-        runner.run_all(process.affinity_steps(request.process, 0, final=False))
-        entrance = None
-        if request.group is not None:
-            entrance = entering.entrance(request.group, request.sub_groups, request.pid)
-        kinds = kinds_to_join(request.config, request.pid)
-        program.forbid_imports()
-        # Inside its namespace of cgroups the kernel lets nobody be born in a group, so the child enters that itself.
-        last = [] if "user" in kinds else [kind for kind in kinds if kind == "cgroup"]
-        joining.join_process(pidfd, [kind for kind in kinds if kind not in last])
-        runner.flush()
-        pid = os.fork() if entrance is None else entrance.fork()
-        if pid == 0:
-            _child(request, sync, entrance, pidfd, last)
-            os._exit(125)
-        messages.send(sync, {"pid": pid})
-    except (ProcessLookupError, FileNotFoundError):
-        runner.report(NotRunning("cannot exec in a container that has just ended"))
-    except Exception as error:  # the end of a forked process
-        runner.report(error)
-
-
-def _child(
-    request: JoinRequest, sync: socket.socket, entrance: Entrance | None, pidfd: int, namespaces: Sequence[str]
-) -> None:
-    runner = StepRunner("exec", sync, is_traced=request.is_traced)
-    try:
-        if entrance is not None:
-            runner.run(EnterGroup(entrance.path, entrance))
-        if namespaces:
-            joining.join_process(pidfd, namespaces)
-        # Entering a group with CPUs of its own has undone what was set before.
-        runner.run_all(process.affinity_steps(request.process, 0, final=True))
-        messages.receive(sync)
-        os.setsid()
-        terminal.reset_signals()
-        if not request.no_new_keyring:
-            runner.run(JoinSessionKeyring(f"_ses.{request.id}"))
-        if request.process.get("terminal"):
-            terminal.attach(
-                "/", request.process, request.size, request.console, sync, plain_newlines=request.plain_newlines
-            )
-        else:
-            terminal.use_as_stdio(request.stdio)
-        found = program.become(
-            runner,
-            request.config,
-            request.process,
-            request.user,
-            first_fd=request.first_fd,
-            more_environment=[*request.more_environment, *program.listening(request.listen_fds)],
-            take_listener=lambda fd: program.send_listener(sync, fd),
-        )
-        runner.flush()
-        messages.send(sync, {"created": True})
-        program.execute(found, request.first_fd, sync.fileno())
-    except Exception as error:  # the end of a forked process
-        runner.report(error)
