@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from backends.kernel import linux, mount_options, rooted
 from backends.kernel import mount_calls as calls
@@ -20,7 +20,7 @@ _REFUSED = (errno.EPERM, errno.EBUSY)
 """What the kernel says in a user namespace that does not own the cgroup namespace."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MountCgroups(KernelStep):
     """Show a container the hierarchies of the host: as its cgroup namespace has them, else its own groups, bound.
 
@@ -68,7 +68,7 @@ class MountCgroups(KernelStep):
 
     def _mount_v2(self, target: int, wanted: MountOptions) -> None:
         try:
-            tree = calls.new_filesystem("cgroup2", "cgroup", replace(wanted, flags=0).pairs)
+            tree = calls.new_filesystem("cgroup2", "cgroup", wanted._replace(flags=0).pairs)
         except OSError as error:
             if error.errno not in _REFUSED:
                 raise

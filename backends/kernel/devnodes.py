@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from backends.kernel import mount_calls as calls
 from backends.kernel import rooted
@@ -19,8 +20,7 @@ class DeviceFailed(RootfsFailed):
     """A node of config.json could not be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceNode:
+class DeviceNode(NamedTuple):
     """One node (runtime-spec config-linux.md, "Devices")."""
 
     path: str
@@ -71,7 +71,7 @@ CORE_LINK = ("/dev/core", "/proc/kcore")
 PTMX_LINK = ("/dev/ptmx", "pts/ptmx")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MakeDevices(KernelStep):
     """Make nodes below a root; one that is there already stays, if it is the same device."""
 
@@ -181,7 +181,7 @@ def _bind(folder_fd: int, name: str, node: DeviceNode) -> None:
         os.close(tree)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MakeLinks(KernelStep):
     """The usual symlinks of /dev; one that exists stays, but for those in `replacing`."""
 
@@ -219,3 +219,37 @@ def _link(folder_fd: int, name: str, to: str, *, replace: bool) -> None:
             return
         os.unlink(name, dir_fd=folder_fd)
         os.symlink(to, name, dir_fd=folder_fd)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class ReopenNull(KernelStep):
+    """Put the container's own /dev/null in the place of the host's as 0, 1 or 2. Runs after the pivot.
+
+    Its root could else change the mode of the host's node through the descriptor.
+    """
+
+    kind = "open"
+
+    def describe(self) -> str:
+        return "open the container's own /dev/null as standard input, output or error where it is the host's"
+
+    def run(self) -> None:
+        null = DEFAULT_NODES[0]
+        ours = [fd for fd in range(3) if _is_open_on(fd, null)]
+        if not ours:
+            return
+        own = os.open(null.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            if not null.is_it(os.fstat(own)):
+                raise DeviceFailed("can't reopen /dev/null: container's /dev/null is invalid")
+            for fd in ours:
+                os.dup2(own, fd)
+        finally:
+            os.close(own)
+
+
+def _is_open_on(fd: int, node: DeviceNode) -> bool:
+    try:
+        return node.is_it(os.fstat(fd))
+    except OSError:  # closed
+        return False

@@ -20,7 +20,7 @@ class MaskFailed(RootfsFailed):
     """A path could not be hidden, so the container must not run."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MaskPaths(KernelStep):
     """Hide files behind /dev/null and folders behind an empty read-only tmpfs; what is missing needs no mask."""
 
@@ -109,7 +109,7 @@ def _existing(path: str) -> Iterator[int | None]:
         os.close(fd)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ReadonlyPaths(KernelStep):
     """Bind paths onto themselves read-only, with what is mounted below them; what is missing stays so."""
 
@@ -141,7 +141,7 @@ def _make_readonly(fd: int, path: str) -> None:
         raise MaskFailed(f'can\'t make "{path}" read-only: {said(error)}') from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class FinishReadonly(KernelStep):
     """Make mounts read-only that had to be writable while others were made on them. Runs after the pivot."""
 
@@ -166,7 +166,7 @@ class FinishReadonly(KernelStep):
                 raise MountFailed("", path, f"cannot make it read-only: {said(error)}", error.errno) from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class ReadonlyRoot(KernelStep):
     """Make the root file system read-only, not what is mounted on it. Runs after the pivot."""
 

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from backends.kernel import linux, mount_options, rooted
@@ -36,7 +36,7 @@ class TreeMaker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class MountInRoot(KernelStep):
     """One entry of the `mounts` of an OCI config.json, below the container's root."""
 
@@ -112,7 +112,7 @@ class MountInRoot(KernelStep):
     def _mount(self, root_fd: int, wanted: MountOptions) -> None:
         if self.fstype == "tmpfs" or os.path.normpath(self.destination) == "/dev":
             # What is mounted below it needs folders first; FinishReadonly makes it so after the pivot.
-            wanted = replace(wanted, flags=wanted.flags & ~linux.MS_RDONLY)
+            wanted = wanted._replace(flags=wanted.flags & ~linux.MS_RDONLY)
         data = self._data(root_fd, wanted.data)
         with self._target(root_fd, "dir") as target:
             self._check_proc(root_fd, target, None)
@@ -121,7 +121,7 @@ class MountInRoot(KernelStep):
                 return
             try:
                 if wanted.propagation or wanted.recursive_set or wanted.recursive_clear or wanted.copy_up:
-                    self._mount_by_parts(target, replace(wanted, data=data))
+                    self._mount_by_parts(target, wanted._replace(data=data))
                 else:
                     linux.mount(self.source, f"/proc/self/fd/{target}", self.fstype, wanted.flags, data)
             except PermissionError:
@@ -148,7 +148,7 @@ class MountInRoot(KernelStep):
                 from backends.kernel.copy_up import copy_folder
 
                 copy_folder(target, mount_fd)
-            asked, _ = replace(wanted, flags=wanted.flags | linux.MS_BIND).bind_attributes
+            asked, _ = wanted._replace(flags=wanted.flags | linux.MS_BIND).bind_attributes
             calls.set_attributes(mount_fd, set=asked)
             calls.attach(mount_fd, target)
             _finish(mount_fd, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from backends.kernel import linux
 from backends.kernel import mount_calls as calls
@@ -105,8 +105,7 @@ _ATIME_CHOICE = linux.MS_NOATIME | linux.MS_RELATIME | linux.MS_STRICTATIME
 _ATIME_FLAGS = _ATIME_CHOICE | linux.MS_NODIRATIME
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(NamedTuple):
     """What the list of options of one mount means."""
 
     flags: int

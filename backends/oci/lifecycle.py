@@ -167,7 +167,7 @@ def destroy(container: Container, *, kill_all: bool = False, warn: Callable[[str
 
 def _unmount(root: str) -> None:
     """Take away the mounts of a container that had none of its own mount namespace."""
-    from backends.kernel.root_switch import BindRoot
+    from backends.kernel.root_move import BindRoot
 
     try:
         BindRoot(root).undo()

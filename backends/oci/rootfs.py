@@ -18,12 +18,10 @@ from typing import Any
 
 from backends.kernel import devnodes, linux, masking, mount_options
 from backends.kernel.cgroup_mount import MountCgroups
-from backends.kernel.devnodes import DeviceNode, MakeDevices, MakeLinks
-from backends.kernel.idmap import MappedTree
-from backends.kernel.mount_helper import HelpedTree
+from backends.kernel.devnodes import DeviceNode, MakeDevices, MakeLinks, ReopenNull
 from backends.kernel.mount_in_root import MountInRoot, TreeMaker
 from backends.kernel.mounts import SetPropagation
-from backends.kernel.root_switch import BindRoot, ChangeRoot, MoveRoot, PivotRoot, PrepareRoot
+from backends.kernel.root_switch import PivotRoot, PrepareRoot
 from backends.trace import Step
 
 _CGROUP_TYPES = ("cgroup", "cgroup2")
@@ -92,7 +90,11 @@ def host_mount_fds(scene: Scene) -> dict[int, int]:
 
 def runtime_steps(scene: Scene) -> list[Step]:
     """Return what the runtime does first: nothing, but for a container that shares its mounts; undone at the end."""
-    return [] if "mount" in scene.namespaces else [BindRoot(scene.root)]
+    if "mount" in scene.namespaces:
+        return []
+    from backends.kernel.root_move import BindRoot
+
+    return [BindRoot(scene.root)]
 
 
 def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
@@ -112,10 +114,9 @@ def _propagation_steps(scene: Scene) -> list[Step]:
 def enter_steps(scene: Scene) -> list[Step]:
     """Return what follows once init is in its cgroup: cgroup mounts, the pivot, what is hidden and read-only."""
     steps: list[Step] = [_late_mount(scene, index) for index in sorted(_late(scene))]
-    if "mount" not in scene.namespaces:
-        steps.append(ChangeRoot(scene.root))
-    else:
-        steps.append(MoveRoot(scene.root) if scene.no_pivot else PivotRoot(scene.root))
+    steps.append(_root_step(scene))
+    if not _has_foreign_dev(scene):
+        steps.append(ReopenNull())
     if scene.propagation in _TIED:
         steps.append(SetPropagation(scene.propagation))
     delayed = tuple(_place(scene, entry) for entry in scene.mounts if _is_readonly_later(scene, entry))
@@ -128,6 +129,14 @@ def enter_steps(scene: Scene) -> list[Step]:
     if scene.linux.get("maskedPaths"):
         steps.append(masking.MaskPaths(tuple(scene.linux["maskedPaths"]), scene.label))
     return steps
+
+
+def _root_step(scene: Scene) -> Step:
+    if "mount" in scene.namespaces and not scene.no_pivot:
+        return PivotRoot(scene.root)
+    from backends.kernel.root_move import ChangeRoot, MoveRoot
+
+    return MoveRoot(scene.root) if "mount" in scene.namespaces else ChangeRoot(scene.root)
 
 
 def _is_mapped(entry: Mapping[str, Any]) -> bool:
@@ -164,7 +173,7 @@ def _late(scene: Scene) -> frozenset[int]:
         place = _place(scene, entry)
         if entry.get("type") in _CGROUP_TYPES and not _is_bind(entry):
             tops.append(f"{place}/")
-        elif not any(place.startswith(top) for top in tops):
+        elif not any(f"{place}/".startswith(top) for top in tops):
             continue
         found.add(index)
     return frozenset(found)
@@ -206,7 +215,11 @@ def _mount(scene: Scene, index: int, fds: Mapping[int, int]) -> Step:
 def _maker(scene: Scene, entry: Mapping[str, Any], fd: int) -> TreeMaker:
     """Return what host_mount_fds has prepared: its helper's socket, or a user namespace with a map of owners."""
     if scene.has_userns:
+        from backends.kernel.mount_helper import HelpedTree
+
         return HelpedTree(fd, is_mapped=_is_mapped(entry))
+    from backends.kernel.idmap import MappedTree
+
     return MappedTree(fd, map_below="ridmap" in (entry.get("options") or ()))
 
 
@@ -219,9 +232,14 @@ def _is_foreign_group(scene: Scene, option: str) -> bool:
     return not any(m["containerID"] <= int(number) < m["containerID"] + m["size"] for m in maps)
 
 
+def _has_foreign_dev(scene: Scene) -> bool:
+    """Whether /dev is shown as somebody else made it, which then is complete."""
+    return any(_is_bind(entry) and _place(scene, entry) == "/dev" for entry in scene.mounts)
+
+
 def _device_steps(scene: Scene) -> list[Step]:
-    if any(_is_bind(entry) and _place(scene, entry) == "/dev" for entry in scene.mounts):
-        return []  # it is somebody else's, and complete
+    if _has_foreign_dev(scene):
+        return []
     asked = [_node(entry) for entry in scene.linux.get("devices") or ()]
     places = {posixpath.normpath(node.path) for node in asked}
     nodes = [node for node in devnodes.DEFAULT_NODES if node.path not in places]

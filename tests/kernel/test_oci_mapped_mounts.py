@@ -10,7 +10,7 @@ import pytest
 
 from backends.errors import InnkeeperError
 from tests.tools.needs import needs
-from tests.tools.stage import DEV, PROC, Failed, Stage, bind, stage, tmpfs
+from tests.tools.stage import DEV, PROC, SYS, Failed, Stage, bind, stage, tmpfs
 
 __all__ = ["stage"]
 pytestmark = needs("root", "busybox", "userns")
@@ -59,11 +59,17 @@ class TestUserNamespace:
         assert "Read-only" in lines[3]
         assert len(lines) > 4
 
-    def test_sys_of_the_hosts_network_is_the_hosts_own_read_only(self, stage: Stage) -> None:
+    def test_what_belongs_to_a_shared_namespace_is_the_hosts_own(self, stage: Stage) -> None:
         stage.map_users()
-        stage.namespaces = ("pid", "ipc", "uts", "mount")
+        stage.namespaces = ("pid", "uts", "mount")
+        stage.mounts += [SYS, {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}]
+        stage.mounts.pop(2)
+        queues = Path("/dev/mqueue").is_mount()
+        if not queues:
+            stage.mounts.pop()
         table = stage.run("ls /sys/class/net > /dev/null && cat /proc/self/mountinfo")
         assert "ro" in options_at(table, "/sys")
+        assert " - mqueue " in table or not queues
 
     @pytest.mark.parametrize(
         "host,asked,present,absent",

@@ -281,6 +281,19 @@ class TestDevices:
         stage.linux["devices"] = [{"path": "/out/innkeeper-device", "type": "c", "major": 1, "minor": 3}]
         assert stage.run("stat -c %t:%T /etc/innkeeper-device") == "1:3\n"
 
+    def test_the_hosts_null_device_is_no_descriptor_of_the_container(self, stage: Stage) -> None:
+        before = stat.S_IMODE(os.stat("/dev/null").st_mode)
+
+        def take_the_hosts() -> None:
+            os.dup2(os.open("/dev/null", os.O_RDWR), 0)
+
+        stage.before_pivot = take_the_hosts
+        said = stage.run("chmod 600 /proc/self/fd/0; stat -L -c '%t:%T %a' /proc/self/fd/0 /dev/null")
+        after = stat.S_IMODE(os.stat("/dev/null").st_mode)
+        os.chmod("/dev/null", before)
+        assert said.splitlines() == ["1:3 600", "1:3 600"]
+        assert after == before
+
     def test_a_bound_dev_is_left_alone(self, stage: Stage) -> None:
         (stage.bundle / "devices").mkdir()
         stage.mounts[1] = bind("devices", "/dev")

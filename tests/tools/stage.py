@@ -95,8 +95,8 @@ class Stage:
         """Bind a folder (itself, if no other is given) on place with these options, for a while."""
         mount("--bind", source or place, place)
         try:
-            # From a strict mount on, so that each option of access times can be seen.
-            mount("-o", "remount,bind,strictatime", place)
+            # From no flag on, whatever the folder is on, and strict, so that each option of access times can be seen.
+            mount("-o", "remount,bind,rw,dev,suid,exec,diratime,strictatime", place)
             mount("-o", f"remount,bind,{options}", place)
             yield
         finally:
