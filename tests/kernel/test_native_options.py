@@ -77,7 +77,7 @@ def test_the_filter_can_be_lifted_and_replaced(inside: Inside, tmp_path: Path) -
 
 
 def test_a_capability_opens_the_calls_that_it_is_for(inside: Inside) -> None:
-    line = "unshare -m true && echo unshared"
+    line = "unshare -m --propagation unchanged true && echo unshared"
     assert "unshared" not in inside(line)
     assert "unshared" in inside(line, cap_add=("SYS_ADMIN",))
 
@@ -127,9 +127,13 @@ def test_a_detached_exec_goes_on_without_its_client(native: NativeBackend, run: 
     guest = run("sleep", "1000", network="none")
     with open(os.devnull, "r+b") as null:
         line = "trap 'touch /tmp/hung-up' HUP; touch /tmp/up; while :; do sleep 0.05; done"
+        sessions = []
         for detached in (True, False):
             spec = ExecSpec(("sh", "-c", line.replace("/tmp/", f"/tmp/{detached}-")), detached=detached)
-            native.exec(guest.ref, spec, (null.fileno(),) * 3).close()
+            sessions.append(native.exec(guest.ref, spec, (null.fileno(),) * 3))
+    wait_until(lambda: output_of(guest, "ls /tmp").split() == ["False-up", "True-up"], timeout_s=20)
+    for session in sessions:
+        session.close()
     wait_until(lambda: "False-hung-up" in output_of(guest, "ls /tmp"), timeout_s=20)
     assert "True-hung-up" not in output_of(guest, "ls /tmp")
     assert "while" in output_of(guest, "cat /proc/[0-9]*/cmdline")
