@@ -70,6 +70,7 @@ VERBS: dict[str, Verb] = {
         Verb("boot", "boot", "Host", "Start guests with the host: now, or through systemd"),
         Verb("clean", "host", "Host", "Sweep what a crash left behind"),
         Verb("demo", "demo", "Host", "Start three demo containers and a demo VM, and open the screen"),
+        Verb("oci", "oci", "Host", "Run OCI bundles as runc does, for docker, podman and others"),
         Verb("completion", "completion", "Host", "Print the tab completion for bash, zsh or fish"),
         Verb("help", "manual", "Host", "Explain a verb"),
         Verb("__complete", "completion", "Host", "Print what can come next, a line each", is_hidden=True),

@@ -6,6 +6,7 @@ comes before the privileges go.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,15 @@ def parent_steps(config: Mapping[str, Any], process: Mapping[str, Any], pid: int
         steps.append(credentials.SetOomScore(process["oomScoreAdj"], pid))
     if process.get("rlimits") and _has_userns(config):
         steps.append(credentials.RaiseRlimits(pid, _rlimits(process)))
+    if not process.get("execCPUAffinity"):
+        steps += _all_cpus(pid)
     return steps
+
+
+def _all_cpus(pid: int) -> list[Step]:
+    """Whoever calls may be bound to some CPUs: a container's are its cpuset's, as in runc."""
+    count = os.cpu_count() or 1
+    return [scheduling.SetAffinity(f"0-{count - 1}", pid)] if len(os.sched_getaffinity(0)) < count else []
 
 
 def affinity_steps(process: Mapping[str, Any], pid: int, *, final: bool) -> list[Step]:

@@ -161,7 +161,8 @@ class Podman(Engine):
     def words(self) -> list[str]:
         return [
             "podman", f"--root={self.folder}/root", f"--runroot={self.folder}/runroot", f"--tmpdir={self.folder}/tmp",
-            f"--runtime={RUNTIME}", "--cgroup-manager=cgroupfs", "--events-backend=file", f"--storage-driver={_driver()}",
+            f"--runtime={RUNTIME}", "--cgroup-manager=cgroupfs", "--events-backend=file",
+            f"--storage-driver={_driver()}",
         ]  # fmt: skip
 
     def remove(self) -> None:
