@@ -21,6 +21,15 @@ def main() -> int:
     if sys.argv[1:2] == ["oci"]:
         return oci(sys.argv[2:])
     _find_packages()
+    if "run" in sys.argv[1:4]:
+        from app.cli.quick import attempt
+
+        code = attempt(sys.argv[1:])
+        if code is not None:
+            return code
+    from app.cli.packages import load_site
+
+    load_site()
     from app.cli.main import main as run
 
     return run()

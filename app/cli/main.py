@@ -16,6 +16,7 @@ from backends.errors import InnkeeperError, Unsupported, UsageError, os_error_te
 if TYPE_CHECKING:
     import argparse
 
+    from app.cli.context import Context
     from app.core.settings import Settings
 
 
@@ -65,6 +66,16 @@ def run_verb(verb: Verb, arguments: Sequence[str]) -> int:
         return verb.usage_code
     context = Context(settings=settings_of(parsed), out=Output(color=not parsed.no_color))
     return function_of(verb)(parsed, context)
+
+
+def context_of(words: Sequence[str]) -> Context:
+    """Return what the verb in a command line that makes sense would be given."""
+    from app.cli.context import Context
+    from app.cli.parser import parser_of, split_at_verb
+
+    before, rest = split_at_verb(words)
+    parsed = parser_of(VERBS[rest[0]]).parse_args([*before, *rest[1:]])
+    return Context(settings=settings_of(parsed), out=Output(color=not parsed.no_color))
 
 
 def settings_of(parsed: argparse.Namespace) -> Settings:

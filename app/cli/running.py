@@ -7,7 +7,7 @@ exit code is the program's, or 125, 126, 127 as docker has them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from app.cli.terminal import add_detach_keys, need_terminal, terminal_size
 from backends.base import Creating, Holding, Removing, Waiting
 from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError, os_error_text
-from backends.model import Guest, Limits
+from backends.model import Guest, GuestRef, Limits
 from backends.trace import Recorder
 
 if TYPE_CHECKING:
@@ -155,6 +155,18 @@ def _start(args: argparse.Namespace, context: Context, station: Workstation, bac
         context.out.line(guest.ref.id)
         return 0
     return _follow(args, context, backend, guest)
+
+
+def follow_started(words: Sequence[str], guest_id: str, end: Callable[[], int]) -> int:
+    """Go on with a container that app.cli.quick has started; `end` waits for its exit code."""
+    from app.cli.foreground import Foreground
+    from app.cli.main import context_of
+
+    context = context_of(words)
+    with context.workstation_with(Creating, "run containers") as (_, backend):
+        foreground = Foreground(context, backend, GuestRef(backend.name, guest_id), stdin=False, terminal=False)
+        foreground.run()
+    return end()
 
 
 @contextmanager

@@ -110,6 +110,7 @@ class Signals:
         self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         for number in self._wanted:
             self._before[number] = signal.signal(number, _ignore)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._wanted)  # app.cli.quick keeps them until somebody listens
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -31,6 +31,9 @@ class Requests:
     def __init__(self, owner: Supervisor) -> None:
         self._owner = owner
         self._waiting: list[socket.socket] = []
+        self._followers: list[socket.socket] = []
+        """Those who asked for the start and stay to the end."""
+
         self._holder: socket.socket | None = None
         """The client for as long as whose connection the container is frozen."""
 
@@ -45,6 +48,14 @@ class Requests:
         client.setblocking(False)
         self._owner.selector.register(client, selectors.EVENT_READ, lambda: self._serve(client))
         self._waiting.append(client)
+        self._followers.append(client)
+
+    def see_off(self, timeout_s: float) -> None:
+        """Wait until those who follow have read the log and said so, or are gone."""
+        for client in self._followers:
+            client.settimeout(timeout_s)
+            with suppress(OSError):
+                client.recv(64)
 
     def tell_of_end(self, exit_code: int) -> None:
         """Tell all who wait for the end."""
@@ -131,6 +142,8 @@ class Requests:
             self._owner.selector.unregister(client)
         if client in self._waiting:
             self._waiting.remove(client)
+        if client in self._followers:
+            self._followers.remove(client)
         if client is self._holder:
             with suppress(InnkeeperError, OSError):
                 self._resume()

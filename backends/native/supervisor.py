@@ -40,6 +40,7 @@ from backends.native.sweep import end_kernel_side, oom_kills_of
 _READ = 65536
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
+_FAREWELL_S = 10.0
 
 
 class Supervisor:
@@ -298,6 +299,7 @@ class Supervisor:
             self.log.close()  # which wakes those who follow it
         self.requests.tell_of_end(self.exit_code)
         if self.record.auto_remove:
+            self.requests.see_off(_FAREWELL_S)
             self.remove()
 
     def remove(self) -> None:

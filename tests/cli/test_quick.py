@@ -1,0 +1,59 @@
+"""`inn run` by way of app.cli.quick: it means what app.cli.running means, and leaves to it what it does not know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli import quick
+from app.cli.parser import parser_of, split_at_verb
+from app.cli.running import spec_of
+from app.cli.verbs import VERBS
+from backends.native import asked
+
+ROOT = Path(__file__).parents[2]
+
+KNOWN = [
+    "run bb",
+    "run --rm bb true",
+    "run -d --name web bb sleep 10",
+    "run --rm -e A=1 --env=B=2 -w /tmp -u 1000:1000 --hostname h bb sh -c exit",
+    "run --network none bb -- ls -l",
+    "run --network=bridge -p 8080:80 --publish 127.0.0.1:53:53/udp bb",
+    "--root /tmp/x run --rm bb true --rm -d",
+]
+LEFT = ["ps", "run", "run --rm", "run -it bb", "run --memory 1G bb", "run -v /a:/b bb", "run --network host bb",
+        "start run bb", "run -e", "--backend native run bb", "run --rm=1 bb", "run --help"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", KNOWN)
+def test_what_it_knows_means_the_same_as_in_the_long_way(line: str) -> None:
+    found = quick.parse(line.split())
+    assert found is not None
+    before, rest = split_at_verb(line.split())
+    args = parser_of(VERBS["run"]).parse_args([*before, *rest[1:]])
+    assert (found.pop("detach", False), found.pop("root", None)) == (args.detach, args.root)
+    assert asked.from_json(found) == spec_of(args)
+
+
+@pytest.mark.parametrize("line", LEFT)
+def test_what_it_does_not_know_is_left_to_the_long_way(line: str) -> None:
+    assert quick.parse(line.split()) is None
+
+
+def test_a_variable_without_a_value_is_ours_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HERE", "x y")
+    monkeypatch.delenv("GONE", raising=False)
+    found = quick.parse(["run", "-e", "HERE", "-e", "GONE", "bb"])
+    assert found is not None
+    assert found["env"] == ["HERE=x y"]
+
+
+def test_nothing_that_takes_long_is_loaded_for_it() -> None:
+    heavy = "{'argparse', 'json', 're', 'socket', 'pathlib', 'dataclasses', 'enum', 'ctypes', 'subprocess'}"
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import app.cli.quick; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
