@@ -13,6 +13,7 @@ from backends.kernel.cgroup import CgroupHost
 from backends.native import drivers, plan
 from backends.native.drivers import native  # noqa: F401 - loaded before the forks, whose start then is shorter
 from backends.native.maker import Maker, Trace, Worker
+from backends.native.options import devices
 from backends.native.record import ContainerRecord
 from backends.native.store import TRACE, ContainerStore
 from backends.native.sweep import end_kernel_side
@@ -62,6 +63,7 @@ class Launch:
         finally:
             self._maker.close()
         self.init_pid, self.init_pidfd = int(str(message["pid"])), fds[0]
+        self._owner.be_in(str(message["group"]))
         if len(fds) > 1:
             self.terminal_fd = fds[1]
             os.set_blocking(fds[1], False)
@@ -124,6 +126,8 @@ def _make(
     client: socket.socket | None,
 ) -> None:
     config = store.config(record.id)
+    if record.privileged:
+        config = devices.as_now(config)
     group = host.group(config["linux"]["cgroupsPath"])
     if group.exists():
         end_kernel_side(store, group, record)  # of a run whose supervisor died

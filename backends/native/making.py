@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import drivers, limiting, names, plan, rootless, secrets, spec, user_network, userns
+from backends.native import drivers, limiting, names, rootless, secrets, spec, user_network, userns
 from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
@@ -63,7 +63,7 @@ class Making(Living):
         if asked.name is not None:
             spec.check_name(asked.name)
         spec.check(asked)
-        drivers.get(asked.driver, self._store.run_dir).check(self._host)
+        drivers.check(asked.driver, self._store.run_dir, self._host)
         self._check_limits(asked.limits)
         for secret in asked.secrets:
             secrets.read(secret)  # what cannot be read is said now, not at the start
@@ -135,8 +135,10 @@ class Making(Living):
             **_life(asked),
         )  # fmt: skip
         _, config = self._files_and_config(record, asked)
+        from backends.native import plan  # the runtime, which making one does not need
+
+        drivers.check(asked.driver, self._store.run_dir, self._host)
         driver = drivers.get(asked.driver, self._store.run_dir)
-        driver.check(self._host)
         return driver.explain(*plan.explained(record, config, self._store.folder(record.id), self._host))
 
     def remove(self, ref: GuestRef, recorder: Recorder, *, force: bool = False) -> None:
@@ -180,6 +182,8 @@ class Making(Living):
                 self._journal.write(ref.id, name, "rename", before=record.name)
 
     def _check_limits(self, limits: Limits) -> None:
+        if limits == Limits():
+            return
         limiting.check_names(limits_json(limits), self._host.reasons())
         self._host.group(f"{self._parent}/none").limit_steps(limits, Limits())
 

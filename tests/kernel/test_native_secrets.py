@@ -97,6 +97,16 @@ def test_the_value_is_nowhere_else(
     assert files_with(root, value.encode()) == []
 
 
+def test_the_supervisor_keeps_it_from_the_swap(native: NativeBackend, run: Run, secret: Secret) -> None:
+    guest = run("sleep", "1000", secrets=(secret,), network="none")
+    stat = Path(f"/proc/{now(native, guest).pid}/stat").read_text()
+    supervisor = stat.rpartition(")")[2].split()[1]
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{supervisor}/status").read_text().splitlines())
+    assert int(lines["VmLck"].split()[0]) > 0
+    links = {os.readlink(link) for link in Path(f"/proc/{supervisor}/fd").iterdir()}
+    assert "/memfd:secrets (deleted)" in links
+
+
 def test_no_descriptor_of_the_secrets_is_open_in_the_container(run: Run, output_of: Inside, secret: Secret) -> None:
     guest = run("sleep", "1000", secrets=(secret,), network="none")
     assert "memfd" not in output_of(guest, "ls -l /proc/1/fd /proc/self/fd")

@@ -7,9 +7,13 @@ driver makes the first process, joins further ones to it, and forgets it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backends.errors import UsageError
-from backends.native.drivers.driver import Driver
+
+if TYPE_CHECKING:
+    from backends.kernel.cgroup import CgroupHost
+    from backends.native.drivers.driver import Driver
 
 NAMES = ("native", "runc", "crun")
 
@@ -25,6 +29,12 @@ def get(name: str, run_dir: Path) -> Driver:
     from backends.native.drivers.runtime import RuntimeDriver
 
     return RuntimeDriver.found(name, run_dir)
+
+
+def check(name: str, run_dir: Path, host: CgroupHost) -> None:
+    """Raise UsageError or Unsupported for a driver that cannot work here; ours can."""
+    if name != "native":
+        get(name, run_dir).check(host)
 
 
 def clean_up(name: str, run_dir: Path, container_id: str) -> None:

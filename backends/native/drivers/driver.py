@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from backends.kernel.account import Account
-from backends.kernel.cgroup import CgroupHost
-from backends.oci.join import Joined, JoinRequest
-from backends.oci.request import Created, CreateRequest
-from backends.trace import Recorder, Step
+if TYPE_CHECKING:  # a client that only asks whether a driver works loads none of it
+    import socket
+
+    from backends.kernel.account import Account
+    from backends.kernel.cgroup import CgroupHost
+    from backends.oci.join import Joined, JoinRequest
+    from backends.oci.request import Created, CreateRequest
+    from backends.trace import Recorder, Step
 
 
 class Joining(Protocol):

@@ -36,6 +36,13 @@ def devices(asked: ContainerSpec) -> tuple[list[Entry], list[Entry]]:
     return [node for path, node in nodes.items() if path not in _USUAL], rules
 
 
+def as_now(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config.json of a privileged container with what devices the host has got since it was made."""
+    part = config["linux"]
+    nodes = {node["path"]: node for node in (*_host_devices(), *(part.get("devices") or ()))}
+    return {**config, "linux": {**part, "devices": [node for path, node in nodes.items() if path not in _USUAL]}}
+
+
 def parse_device(text: str) -> list[tuple[Entry, str]]:
     """Turn "/dev/host[:/dev/guest[:rwm]]" into nodes and how they may be used; a folder stands for all in it."""
     source, guest, access = _parts(text)

@@ -8,7 +8,6 @@ from pathlib import Path
 from backends.container import ContainerSpec
 from backends.errors import Unsupported, UsageError
 from backends.native.options.mounts import user_mounts
-from backends.native.reaper import program
 
 PLACE = "/dev/init"
 """Where it is in the container: /dev is always a fresh file system, so the image is not touched."""
@@ -33,7 +32,11 @@ def check(asked: ContainerSpec) -> None:
 
 def content() -> bytes:
     """Return the program's bytes. Each container gets a file of its own, which none can change for another."""
-    return program.executable() if _is_ours() else Path(_found()[0]).read_bytes()
+    if not _is_ours():
+        return Path(_found()[0]).read_bytes()
+    from backends.native.reaper import program  # only few containers have one
+
+    return program.executable()
 
 
 def arguments() -> list[str]:
