@@ -43,6 +43,9 @@ def oci(words: list[str] | None = None) -> int:
         from backends.kernel.selfexe import seal
 
         seal()  # before anything else is loaded: the interpreter starts anew
+    from backends.oci import light_dataclasses
+
+    light_dataclasses.install()  # before anything declares one
     from backends.oci.cli.main import main as run
 
     return run(words)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -74,6 +73,8 @@ def _press(directory: str) -> None:
     """Ask for memory in the group until the kernel has killed something in it."""
     kills = _kills(directory)
     command = [sys.executable, "-I", "-S", "-c", _PRESS, f"{directory}/cgroup.procs"]
+    import subprocess  # costs 3 ms, for what is rare
+
     presser = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while presser.poll() is None and _kills(directory) == kills:

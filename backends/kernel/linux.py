@@ -9,12 +9,10 @@ import ctypes
 import errno
 import fcntl
 import os
-import platform
 import struct
 import termios
 from ctypes import c_char_p, c_int, c_long, c_ulong, c_void_p
 from dataclasses import dataclass
-from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = c_long
@@ -75,9 +73,9 @@ def _syscall(number: int, *arguments: object) -> int:
 
 def _number(name: str) -> int:
     try:
-        return _PER_MACHINE[platform.machine()][name]
+        return _PER_MACHINE[os.uname().machine][name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {platform.machine()}") from None
+        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {os.uname().machine}") from None
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:
@@ -256,7 +254,7 @@ def inotify_init() -> int:
     return _check(_libc.inotify_init1(c_int(IN_NONBLOCK | IN_CLOEXEC)))
 
 
-def inotify_add_watch(fd: int, path: Path, mask: int) -> int:
+def inotify_add_watch(fd: int, path: str | os.PathLike[str], mask: int) -> int:
     """inotify_add_watch(2)."""
     return _check(_libc.inotify_add_watch(c_int(fd), c_char_p(os.fsencode(path)), ctypes.c_uint32(mask)), str(path))
 

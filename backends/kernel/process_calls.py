@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import struct
 from ctypes import c_int, c_long, c_uint, c_ulong
 
@@ -30,9 +29,9 @@ PER_LINUX, PER_LINUX32 = 0, 8
 
 def _call(name: str, *arguments: object) -> int:
     try:
-        number = _PER_MACHINE[platform.machine()][name]
+        number = _PER_MACHINE[os.uname().machine][name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {platform.machine()}") from None
+        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {os.uname().machine}") from None
     result = int(_libc.syscall(c_long(number), *arguments))
     if result == -1:
         code = ctypes.get_errno()

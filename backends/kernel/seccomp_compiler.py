@@ -18,8 +18,8 @@ of one rule hold together, unless two look at the same argument: then each is a 
 
 from __future__ import annotations
 
+import os
 import errno
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,12 +99,12 @@ def action_of(name: str, number: int | None) -> int:
 
 def compile_profile(profile: Mapping[str, Any]) -> bytes:
     """Return the BPF program of a profile. Raises Unsupported for what cannot be built."""
-    native = _NATIVE.get(platform.machine())
+    native = _NATIVE.get(os.uname().machine)
     if native is None:
-        raise Unsupported(f"linux.seccomp: system call filters are not built for {platform.machine()}")
+        raise Unsupported(f"linux.seccomp: system call filters are not built for {os.uname().machine}")
     default = action_of(profile["defaultAction"], profile.get("defaultErrnoRet"))
     # Machines that this one cannot run need no rules.
-    kin = {"x86_64": ("SCMP_ARCH_X32", "SCMP_ARCH_X86"), "aarch64": ("SCMP_ARCH_ARM",)}[platform.machine()]
+    kin = {"x86_64": ("SCMP_ARCH_X32", "SCMP_ARCH_X86"), "aarch64": ("SCMP_ARCH_ARM",)}[os.uname().machine]
     wanted = [name for name in kin if name in profile.get("architectures", ())]
     rules = _collect(profile, default)
     program = Program()

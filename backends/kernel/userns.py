@@ -6,7 +6,6 @@ import errno
 import os
 import pwd
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +104,8 @@ def _by_tool(tool: str, pid: int, maps: Mappings) -> None:
     if found is None:
         raise Unsupported(f"a plain user needs {tool} to map more than himself", hint="apt install uidmap")
     command = [found, str(pid), *_arguments(maps)]
+    import subprocess  # costs 3 ms, for what root does not need
+
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TOOL_S)
     if done.returncode != 0:
         said = done.stderr.strip() or f"exit code {done.returncode}"

@@ -29,14 +29,14 @@ class _Context:
 def loads(text: str) -> Any:
     """Return the value of a JSON text. Raises ValueError."""
     try:
-        from _json import make_scanner  # type: ignore[import-not-found]
+        from _json import make_scanner
     except ImportError:
         import json
 
         return json.loads(text)
     stripped = text.strip(" \t\n\r")
     try:
-        value, end = make_scanner(_Context())(stripped, 0)
+        value, end = make_scanner(_Context())(stripped, 0)  # type: ignore[arg-type]
     except StopIteration as error:
         raise ValueError(f"no JSON value at position {error.value}") from None
     if end != len(stripped):
@@ -55,10 +55,10 @@ def dumps(value: object, indent: str = "", _margin: str = "\n") -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return repr(value)
-    if hasattr(value, "items"):
-        return _mapping(value, indent, _margin)
     if isinstance(value, list | tuple):
         return _list(value, indent, _margin)
+    if isinstance(value, dict):
+        return _mapping(value, indent, _margin)
     raise TypeError(f"{type(value).__name__} is no JSON type")
 
 

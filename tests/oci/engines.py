@@ -57,7 +57,7 @@ class Engine:
         source = {"input": text} if text is not None else {"stdin": subprocess.DEVNULL}
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, env=self._environment, **source
-        )  # type: ignore[call-overload]
+        )
         return Said(done)
 
     def in_terminal(self, line: str) -> Said:
