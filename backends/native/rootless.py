@@ -54,6 +54,12 @@ def prepare(config: BackendConfig) -> None:
         _refusal.append(error)
 
 
+def has_group(number: int) -> bool:
+    """Say whether the groups of our user namespace have this one."""
+    rows = (map(int, line.split()) for line in (read_text("/proc/self/gid_map") or "").splitlines())
+    return any(inside <= number < inside + count for inside, _, count in rows)
+
+
 def enter(run_dir: Path) -> None:
     """Become root of this user's namespace, made if there is none. Raises BackendUnavailable, saying why not."""
     if os.geteuid() == 0:

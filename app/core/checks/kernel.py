@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,7 +56,9 @@ def _namespace(name: str, trial: Trial | None) -> CheckResult:
         return _untried(title)
     if trial.ok:
         return CheckResult(_AREA, title, True, "works")
-    found = "only root may make one" if trial.errno == errno.EPERM and os.geteuid() != 0 else f"refused: {trial.answer}"
+    if trial.errno == errno.EPERM and os.geteuid() != 0:
+        return CheckResult(_AREA, title, None, "in a user namespace only", "This user's containers are in one")
+    found = f"refused: {trial.answer}"
     if name in _UNUSED:
         return CheckResult(_AREA, title, None, found, "Nothing needs it yet")
     return CheckResult(_AREA, title, False, found, "Containers cannot start", _as_root())
@@ -136,9 +137,15 @@ def _pressure() -> CheckResult:
 
 
 def _criu() -> CheckResult:
-    path = shutil.which("criu")
-    why = "" if path else "Running containers cannot be saved with their memory; Innkeeper does not do so yet"
-    return CheckResult(_AREA, "CRIU", None, path or "not installed", why)
+    from backends.oci import criu
+
+    version, why = criu.version(), criu.why_not()
+    found = f"version {version}" if version else "not installed"
+    if not why:
+        return CheckResult(_AREA, "CRIU", True, found)
+    loss = "running containers cannot be written to disk and brought back"
+    mend = "a newer CRIU" if version else "apt install criu"
+    return CheckResult(_AREA, "CRIU", None, found, f"{why}; {loss}", mend)
 
 
 def _untried(title: str) -> CheckResult:

@@ -9,6 +9,7 @@ from typing import Any
 from backends.container import ContainerSpec
 from backends.errors import UsageError
 from backends.native.options.volumes import bind, parse_mount, parse_tmpfs, parse_volume
+from backends.native.rootless import has_group
 
 Mount = dict[str, Any]
 
@@ -64,11 +65,12 @@ def _is_replaced(place: str, taken: set[str]) -> bool:
 
 def _system(asked: ContainerSpec) -> list[Mount]:
     access = [] if asked.privileged else ["ro"]
+    tty = ["gid=5"] if has_group(5) else []  # a plain user may have one group only
     return [
         _mount("/proc", "proc", "proc", _PLAIN),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "mode=755", "size=64k"]),
         _mount("/dev/pts", "devpts", "devpts",
-               ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+               ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *tty]),
         *_ipc(asked),
         _sys(asked, access),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*_PLAIN, "relatime", *access]),
