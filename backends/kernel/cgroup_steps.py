@@ -78,7 +78,8 @@ class MakeCgroup:
                 inherit_cpuset(os.path.dirname(level), level)
                 if not self._made:
                     # The groups made below this one have CPUs at once, which saves the kernel a slow write each.
-                    write_text(f"{level}/cgroup.clone_children", "1")
+                    with suppress(KernelRefused):
+                        write_text(f"{level}/cgroup.clone_children", "1")
 
     def _has_cpus(self) -> bool:
         # A group just made that has CPUs got both from the group above.
