@@ -160,7 +160,9 @@ class _Creation:
             self._run(request.host_steps(pid))
         for kind in ("prestart", "createRuntime"):
             if (request.config.get("hooks") or {}).get(kind):
-                hooks.run(request.config, kind, request.state("creating", pid), folder=request.bundle)
+                # The deprecated kind is told what it always was, and what runtime-tools checks.
+                status = "created" if kind == "prestart" else "creating"
+                hooks.run(request.config, kind, request.state(status, pid), folder=request.bundle)
 
     def _state_for_init(self) -> Mapping[str, Any] | None:
         hooks_of = self._request.config.get("hooks") or {}

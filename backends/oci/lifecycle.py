@@ -112,7 +112,7 @@ def resume(container: Container) -> None:
 
 
 def delete(root: str, container_id: str, *, force: bool = False, warn: Callable[[str], None] = lambda _: None) -> None:
-    """Remove a stopped container and all that belongs to it; one that waits for its start too, a live one by force.
+    """Remove a stopped container and all that belongs to it; one that is live or waits for its start only by force.
 
     Raises NoSuchContainer (not with force), OciError for a live one.
     """
@@ -125,7 +125,7 @@ def delete(root: str, container_id: str, *, force: bool = False, warn: Callable[
         raise
     try:
         now = container.status()
-        if not force and now not in ("stopped", "created", "creating"):
+        if not force and now not in ("stopped", "creating"):
             raise OciError(f"cannot delete container {container_id} that is not stopped: {now}")
         if now != "stopped":
             end(container)

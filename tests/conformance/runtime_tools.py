@@ -94,7 +94,7 @@ def main() -> int:
     programs = sorted(build(source).glob("*.t"))
     if options.only:
         programs = [program for program in programs if program.stem in options.only]
-    runtimes = [shutil.which(name) or sys.exit(f"{name}: not found") for name in options.runtime]
+    runtimes = [os.path.abspath(shutil.which(name) or sys.exit(f"{name}: not found")) for name in options.runtime]
     verdicts: dict[str, list[Verdict]] = {}
     for runtime in runtimes:
         found = [run(p, source, runtime, v1=options.v1, timeout_s=options.timeout) for p in programs]
