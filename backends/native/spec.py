@@ -65,8 +65,7 @@ def check(asked: ContainerSpec) -> None:
     first_process.check(asked)
     if asked.auto_remove and asked.restart.name != "no":
         raise UsageError("--rm and --restart do not go together: what is removed cannot start again")
-    if asked.oom_score_adj is not None and not -1000 <= asked.oom_score_adj <= 1000:
-        raise UsageError(f"oom_score_adj {asked.oom_score_adj} is not between -1000 and 1000")
+    rlimits.check_oom_score(asked.oom_score_adj)
     if asked.stop_timeout_s is not None and asked.stop_timeout_s < 0:
         raise UsageError("the time to stop cannot be negative")
     if asked.shm_bytes is not None and asked.shm_bytes < 4096:

@@ -37,6 +37,22 @@ def rlimits(texts: Sequence[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def check_oom_score(score: int | None) -> None:
+    """Raise UsageError or Unsupported for what a process cannot be given."""
+    if score is None:
+        return
+    if not -1000 <= score <= 1000:
+        raise UsageError(f"oom_score_adj {score} is not between -1000 and 1000")
+    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+        own = int(file.read())
+    if score < own and not _may_raise():
+        raise Unsupported(f"oom_score_adj {score}: without CAP_SYS_RESOURCE this host gives nothing below {own}")
+
+
+def _may_raise() -> bool:
+    return os.geteuid() == 0 and bool(linux.capget().permitted & mask_of(("CAP_SYS_RESOURCE",)))
+
+
 def _number(text: str, value: str) -> int:
     if value in ("-1", "unlimited"):
         return _INFINITY
@@ -51,7 +67,7 @@ def _check_can_be_set(text: str, name: str, hard: int) -> None:
         return
     most = resource.getrlimit(number)[1]
     allowed = _INFINITY if most == resource.RLIM_INFINITY else most
-    if hard > allowed and not (os.geteuid() == 0 and linux.capget().permitted & mask_of(("CAP_SYS_RESOURCE",))):
+    if hard > allowed and not _may_raise():
         raise Unsupported(
             f"ulimit {text!r}: this host gives at most {allowed}, and has no CAP_SYS_RESOURCE to raise it"
         )
