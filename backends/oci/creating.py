@@ -82,7 +82,7 @@ class Creation:
             created = create(self._request(container, group, sockets), recorder)
             shared = "" if _has_own_mounts(self.bundle.config) else self.bundle.root
             ticks = start_ticks(created.pid)
-            container.save(phase="created", pid=created.pid, start_ticks=ticks, mounted_root=shared)
+            container.save(is_lasting=True, phase="created", pid=created.pid, start_ticks=ticks, mounted_root=shared)
         except StartFailed as error:
             self._undo(container)
             text = f"unable to start container process: {error.message}"

@@ -123,10 +123,10 @@ class Container:
 
     # ── changing it ─────────────────────────────────────────────────────────────────────────────────
 
-    def save(self, **changes: object) -> None:
-        """Change what is recorded, on disk before this returns."""
+    def save(self, *, is_lasting: bool = False, **changes: object) -> None:
+        """Change what is recorded; with is_lasting it is on disk before this returns."""
         self.state.update(changes)
-        write_file(f"{self.folder}/{STATE}", quick_json.dumps(self.state, "\t"))
+        write_file(f"{self.folder}/{STATE}", quick_json.dumps(self.state, "\t"), is_lasting=is_lasting)
 
     def lock(self) -> Container:
         """Be the only one to start, change or delete it until unlock(); loads its state anew.
@@ -265,15 +265,16 @@ def is_frozen(cgroup: dict[str, Any]) -> bool:
     return bool(unified) and "frozen 1" in _read(f"{unified}/cgroup.events")
 
 
-def write_file(path: str, text: str) -> None:
-    """Replace a file by rename: readers see the old or the new one, and it is on disk when this returns."""
+def write_file(path: str, text: str, *, is_lasting: bool = False) -> None:
+    """Replace a file by rename: readers see the old or the new one. With is_lasting it survives a power cut."""
     draft = f"{path}.{os.getpid()}"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         data = text.encode()
         while data:
             data = data[os.write(fd, data) :]
-        os.fsync(fd)
+        if is_lasting:
+            os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(draft, path)
