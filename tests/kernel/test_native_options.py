@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.container import ContainerSpec, ExecSpec
+from backends.container import ContainerSpec, ExecSpec, Secret
 from backends.errors import InnkeeperError, StartFailed
 from backends.kernel.capability import DEFAULT_CAPABILITIES, mask_of
 from backends.model import Guest
@@ -303,3 +303,21 @@ def test_what_is_refused_leaves_nothing(native: NativeBackend, root: Path) -> No
     assert sorted(str(path) for path in (root / "containers").iterdir()) == before
     assert list((root / "names").iterdir()) == []
     assert list((root / "leases").iterdir() if (root / "leases").exists() else []) == []
+
+
+@needs("userns", "idmap")
+def test_the_options_hold_in_a_user_namespace_too(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INN_TEST_TOKEN", "in-a-namespace")
+    line = """cat /run/secrets/token; echo; cat /proc/1/comm /proc/sys/kernel/msgmax; ulimit -n; id -u
+    grep ' /t ' /proc/self/mountinfo | grep -o noexec; stat -c %u /etc/hosts; awk '{print $3}' /proc/self/uid_map"""
+    text = inside(
+        line,
+        userns="auto",
+        init=True,
+        secrets=(Secret("token", "env:INN_TEST_TOKEN", 0o444),),
+        sysctls=("kernel.msgmax=999",),
+        ulimits=("nofile=55",),
+        tmpfs=("/t",),
+        user="daemon",
+    )
+    assert text.split() == ["in-a-namespace", "init", "999", "55", "1", "noexec", "0", "65536"]
