@@ -69,7 +69,7 @@ def _enter(
     """Become what the container's program will be, up to execve."""
     config, process = request.config, request.config["process"]
     runner.run_all(steps.inside_steps(request, namespaces))
-    hooks.run(config, "createContainer", {**state, "pid": os.getpid()}, folder=request.bundle)
+    hooks.run(config, "createContainer", {**state, "pid": os.getpid()}, folder=scene.root)
     # A working directory that is missing is made; where the root is to be read-only, now is the time.
     rooted.make_directory(scene.root, process["cwd"])
     if process.get("terminal"):

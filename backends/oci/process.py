@@ -126,7 +126,7 @@ def _scheduling(config: Mapping[str, Any], process: Mapping[str, Any]) -> list[S
         steps.append(scheduling.SetScheduler(asked["policy"], tuple(asked.get("flags", ())), *numbers))
     asked = process.get("ioPriority")
     if asked is not None:
-        steps.append(scheduling.SetIoPriority(asked["class"], asked["priority"]))
+        steps.append(scheduling.SetIoPriority(asked["class"], asked.get("priority", 0)))
     linux = config.get("linux", {})
     if "personality" in linux:
         steps.append(scheduling.SetPersonality(linux["personality"]["domain"]))

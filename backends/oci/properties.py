@@ -56,6 +56,15 @@ SECCOMP_FLAGS = words("SECCOMP_FILTER_FLAG_", "TSYNC LOG SPEC_ALLOW WAIT_KILLABL
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 
 _strings = array(string)
+
+
+def _nodes(value: object) -> None:
+    try:
+        cpu_list(value)
+    except Refused as error:
+        raise Refused(f"invalid memory policy node: {error}") from None
+
+
 _user_id = integer(0, 2**32 - 2)  # the highest is -1, "no change" to setresuid(2)
 
 id_mappings = array(
@@ -131,7 +140,7 @@ process = record(
         "selinuxLabel": string,
         "ioPriority": record(
             {"class": word(IO_CLASSES, "invalid ioPriority.Class: {}"), "priority": integer(0, 7)},
-            {"class": "", "priority": ""},
+            {"class": ""},
         ),
         "execCPUAffinity": record({"initial": cpu_list, "final": cpu_list}),
     },
@@ -235,10 +244,10 @@ linux: Check = record(
         "memoryPolicy": record(
             {
                 "mode": word(MEMORY_MODES, 'invalid memory policy mode "{}"'),
-                "nodes": cpu_list,
+                "nodes": _nodes,
                 "flags": array(word(MEMORY_FLAGS, 'invalid memory policy flag "{}"')),
             },
-            {"mode": ""},
+            {"mode": "invalid memory policy mode: there is none"},
         ),
         "personality": record(
             {"domain": word(("LINUX", "LINUX32"), "invalid personality domain {}"), "flags": _strings},

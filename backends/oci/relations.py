@@ -11,6 +11,7 @@ from typing import Any
 
 from backends.errors import Unsupported
 from backends.kernel import lsm
+from backends.kernel.scheduling import numbers_of
 from backends.oci.schema import Refused, shown
 
 Config = Mapping[str, Any]
@@ -246,10 +247,11 @@ def _seccomp(profile: Config) -> None:
 def _memory_policy(policy: Config | None) -> None:
     if policy is None:
         return
-    has_nodes = bool(policy.get("nodes", "").strip())
-    if policy["mode"] in ("MPOL_DEFAULT", "MPOL_LOCAL") and has_nodes:
-        raise Refused("memory policy mode requires 0 nodes", "linux.memoryPolicy.nodes")
-    if policy["mode"] not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not has_nodes:
+    nodes = policy.get("nodes", "").strip()
+    if policy["mode"] in ("MPOL_DEFAULT", "MPOL_LOCAL") and nodes:
+        text = f"memory policy mode requires 0 nodes but got {len(numbers_of(nodes))}"
+        raise Refused(text, "linux.memoryPolicy.nodes")
+    if policy["mode"] not in ("MPOL_DEFAULT", "MPOL_LOCAL", "MPOL_PREFERRED") and not nodes:
         raise Refused("memory policy mode requires at least one node but got 0", "linux.memoryPolicy.nodes")
 
 
