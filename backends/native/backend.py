@@ -20,6 +20,7 @@ from backends.model import (
     GuestState,
 )
 from backends.native import check, demo, rootless
+from backends.native.checkpointing import Checkpointing
 from backends.native.copying import Copying
 from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
@@ -43,7 +44,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Saving, Making, Lasting, Copying, Looking):
+class NativeBackend(Saving, Making, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

@@ -143,7 +143,7 @@ def _make(
         secrets_fd=secrets_fd,
         overlay_fd=plan.open_overlay(record, config, folder),
     )
-    driver = drivers.get(record.driver, store.run_dir)
+    driver = drivers.from_checkpoint(folder) or drivers.get(record.driver, store.run_dir)
     created = driver.create(request, Recorder("supervisor", worker.keep))
     try:
         driver.started(created)

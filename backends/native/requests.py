@@ -119,6 +119,7 @@ class Requests:
             "start": lambda: self._start(client),
             "policy": lambda: self._reconsider(),
             "clear_log": lambda: self._clear_log(),
+            "ending": lambda: self._is_ending(str(message["note"])),
             "detach": lambda: self._detach(client, fds),
             "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
             "resume": lambda: self._resume(),
@@ -208,6 +209,10 @@ class Requests:
             pass
         self._owner.selector.unregister(fd)
         os.close(fd)
+
+    def _is_ending(self, note: str) -> dict[str, Any]:
+        self._owner.restarts.is_ending(note)
+        return {}
 
     def _require_program(self) -> None:
         if self._owner.exit_code is not None:

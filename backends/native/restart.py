@@ -52,6 +52,9 @@ class Restarts:
         self._owner = owner
         self.count = 0
         self.ended_by = ""
+        self.note = ""
+        """What is to be told of the end that is coming; empty: what it was."""
+
         self._pause_s = 0.0
         self._due_s = 0.0
         self._in_a_hurry: list[socket.socket] = []
@@ -63,6 +66,10 @@ class Restarts:
         """It is to stay ended: somebody ended it."""
         self.ended_by = by
         self._due_s = 0.0
+
+    def is_ending(self, note: str) -> None:
+        """Its end is on the way, and meant; or not, with an empty note."""
+        self.ended_by, self.note = (USER, note) if note else ("", "")
 
     def ends_by_signal(self, number: int, stop_signal: str) -> None:
         """Somebody sent a signal that asks for the end: that end is then meant."""

@@ -31,6 +31,15 @@ def get(name: str, run_dir: Path) -> Driver:
     return RuntimeDriver.found(name, run_dir)
 
 
+def from_checkpoint(folder: Path) -> Driver | None:
+    """Return the driver of a start that is to be made from a checkpoint; None for any other."""
+    if not (folder / "restore.json").exists():
+        return None
+    from backends.native.drivers.restored import asked
+
+    return asked(folder)
+
+
 def check(name: str, run_dir: Path, host: CgroupHost) -> None:
     """Raise UsageError or Unsupported for a driver that cannot work here; ours can."""
     if name != "native":
