@@ -255,7 +255,7 @@ class Supervisor:
                 return
             if pid == self.init_pid:
                 self.exit_code = exit_code_of(wait_status)
-                self._note = _note(wait_status)
+                self._note = self.restarts.note or _note(wait_status)
             else:
                 self.sessions.ended(pid, exit_code_of(wait_status))
 
