@@ -30,7 +30,7 @@ class MountMappedOverlay(KernelStep):
 
     def describe(self) -> str:
         many = "s" * (len(self.lower) > 1)
-        return f"mount overlay of {len(self.lower)} layer{many}, owners mapped, on {self.target}"
+        return f"mount overlay of {len(self.lower)} layer{many}, made outside, on {self.target}"
 
     def run(self) -> None:
         place = os.open(self.target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

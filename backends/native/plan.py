@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.kernel import mapped_overlay, mounts, netlink
+from backends.kernel import fuse_overlay, mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
@@ -86,7 +86,7 @@ def explained(
 
 def _overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Path, root: str, fd: int) -> Step:
     layers = tuple(record.layers)
-    if has_maps(config):
+    if has_maps(config) or fd >= 0:
         return MountMappedOverlay(layers, root, fd)
     return mounts.MountOverlay(layers, str(folder / "upper"), str(folder / "work"), root, rootless.is_inside())
 
@@ -97,16 +97,19 @@ def has_maps(config: Mapping[str, Any]) -> bool:
 
 
 def open_overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Path) -> int:
-    """Return the overlay that a container with a user namespace gets, for request(); -1 for one without.
+    """Return the overlay that a container gets which init cannot make by itself, for request(); -1 for others.
 
     Runs with the host's rights; the descriptor is the caller's to close. Raises Unsupported, OSError.
     """
+    upper, work = str(folder / "upper"), str(folder / "work")
     if not has_maps(config):
+        if rootless.is_inside() and fuse_overlay.is_needed():
+            return fuse_overlay.open_overlay(record.layers, upper, work, str(folder / config["root"]["path"]))
         return -1
     os.makedirs(MAPPED_ROOT, 0o755, exist_ok=True)
     sides = (config["linux"][name] for name in ("uidMappings", "gidMappings"))
     uids, gids = ([(entry["containerID"], entry["hostID"], entry["size"]) for entry in side] for side in sides)
-    return mapped_overlay.open_overlay(record.layers, str(folder / "upper"), str(folder / "work"), uids, gids)
+    return mapped_overlay.open_overlay(record.layers, upper, work, uids, gids)
 
 
 def _state(

@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,10 +22,12 @@ from backends.kernel.cgroup_steps import remove_directory
 from backends.native import rootless, user_network
 from tests.tools.bundles import Answer, Bundle, usual_config
 from tests.tools.needs import needs
+from tests.tools.waiting import wait_until
 
 pytestmark = [needs("root", "busybox", "overlay"), pytest.mark.timeout(120)]
 
 _UID = 61777
+_DEVICES = {"tun": 200, "fuse": 229}
 _CHECKOUT = Path(__file__).parents[2]
 _PYTHON = "/usr/bin/python3"
 """The interpreter of the tests may be in a folder of root's."""
@@ -55,8 +58,9 @@ class PlainUser:
         (etc / "subgid").write_text(line)
         (etc / "passwd").write_text(Path("/etc/passwd").read_text() + f"anna:x:{_UID}:{_UID}::{folder}/home:/bin/sh\n")
         (etc / "group").write_text(Path("/etc/group").read_text() + f"anna:x:{_UID}:\n")
-        os.mknod(folder / "dev" / "tun", 0o666 | 0o020000, os.makedev(10, 200))
-        (folder / "dev" / "tun").chmod(0o666)
+        for name, minor in _DEVICES.items():
+            os.mknod(folder / "dev" / name, 0o666 | stat.S_IFCHR, os.makedev(10, minor))
+            (folder / "dev" / name).chmod(0o666)
         for name in ("app", "backends", "widgets"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(_CHECKOUT / name, folder / "code" / name, ignore=ignored)
@@ -65,8 +69,8 @@ class PlainUser:
     def does(self, *command: str) -> Answer:
         """Run a command as this user."""
         binds = {f"{self.folder}/etc/{name}": f"/etc/{name}" for name in ("passwd", "group", "subuid", "subgid")}
-        if os.path.exists("/dev/net/tun"):
-            binds[f"{self.folder}/dev/tun"] = "/dev/net/tun"
+        targets = {"tun": "/dev/net/tun", "fuse": "/dev/fuse"}
+        binds |= {f"{self.folder}/dev/{name}": path for name, path in targets.items() if os.path.exists(path)}
         lines = [f"touch {target}" for target in binds.values() if not os.path.exists(target)]
         lines += [f"mount --bind {source} {target}" for source, target in binds.items()]
         lines += [f"echo $$ > {folder}/cgroup.procs" for folder in self._groups()]
@@ -104,6 +108,10 @@ class PlainUser:
             return []
         tops = [(hierarchy.version, hierarchy.directory(self.group)) for hierarchy in detect().hierarchies]
         return [f"{top}/session" if version == 2 else top for version, top in tops]
+
+    def has_processes(self) -> bool:
+        """Say whether a program of his runs."""
+        return subprocess.run(["pgrep", "-u", str(_UID)], capture_output=True).returncode == 0
 
     def remove(self) -> None:
         """End and remove all that is his."""
@@ -217,6 +225,39 @@ def test_what_only_root_can_give_is_refused_in_words(plain_user: MakeUser) -> No
     answer = plain_user().inn("run", "--rm", "--userns", "auto", "host", "true")
     assert answer.code != 0
     assert "--userns auto needs root" in answer.err
+
+
+_OLD_KERNEL = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from backends.kernel import fuse_overlay, linux
+from backends.kernel.mapped_overlay import MountMappedOverlay
+from backends.kernel.mounts import SetPropagation
+from backends.native import rootless
+home = Path(sys.argv[2])
+rootless.enter(home / "run")
+for name in ("lower/etc", "lower/srv", "upper", "work", "root"):
+    (home / name).mkdir(parents=True)
+fd = fuse_overlay.open_overlay([f"{home}/lower"], f"{home}/upper", f"{home}/work", f"{home}/root")
+linux.unshare(linux.CLONE_NEWNS)
+SetPropagation().run()
+MountMappedOverlay((f"{home}/lower",), f"{home}/root", fd).run()
+(home / "root" / "etc" / "new").write_text("written")
+(home / "root" / "srv").rmdir()
+print(sorted(os.listdir(home / "root")), sorted(os.listdir(home / "upper")), os.listdir(home / "lower" / "etc"))
+"""
+
+
+@pytest.mark.skipif(shutil.which("fuse-overlayfs") is None, reason="fuse-overlayfs is not here")
+def test_layers_are_stacked_by_fuse_where_the_kernel_lets_only_root(plain_user: MakeUser) -> None:
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("this kernel has no FUSE")
+    anna = plain_user()
+    answer = anna.does(_PYTHON, "-c", _OLD_KERNEL, str(anna.code), f"{anna.folder}/home")
+    rootless.end(anna.folder / "home" / "run")
+    assert answer.out == "['etc'] ['etc', 'srv'] []\n", answer.err
+    wait_until(lambda: not anna.has_processes(), what="fuse-overlayfs ends with the mount")
 
 
 def test_doctor_says_what_a_plain_user_has(plain_user: MakeUser) -> None:
