@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.container import ContainerSpec
+from backends.errors import StartFailed
 from backends.model import Guest, GuestState
 from backends.native import protocol
 from backends.native.backend import NativeBackend, make
@@ -175,3 +176,12 @@ def test_the_state_is_roots_own(native: NativeBackend, run: Run, root: Path) -> 
         assert path.stat().st_mode & 0o077 == 0, path
     for path in (root / "run" / "spawner", root / "run" / "containers" / guest.ref.id / "control"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_spawner_that_dies_when_it_starts_is_not_waited_for(
+    native: NativeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = native.create(ContainerSpec("host", ("true",)), R)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(StartFailed, match="dies when it starts"):
+        native.start(guest.ref, R)
