@@ -57,7 +57,7 @@ def _run_one(hook: Mapping[str, Any], state: bytes, folder: str | None, environm
         code = _wait(pid, hook.get("timeout"))
         if code != 0:
             said = os.pread(output, _MAX_SHOWN, 0).decode("utf-8", "replace").strip()
-            how = f"exit status {code}" if code > 0 else f"signal: {signal.Signals(-code).name}"
+            how = f"exit status {code}" if code > 0 else f"signal: {(signal.strsignal(-code) or str(-code)).lower()}"
             raise HookFailed(said if code == _NOT_RUN and said.startswith("fork/exec") else f"{how}, output: {said}")
     finally:
         os.close(stdin)

@@ -98,6 +98,7 @@ def test_a_user_namespace_of_another_container_is_joined_with_what_it_owns(engin
     assert os.stat(f"/proc/{second.pid}").st_uid == 100000
 
 
+@needs("timens")
 def test_the_clocks_of_a_time_namespace_are_moved(engine: Engine) -> None:
     engine.config["linux"]["namespaces"].append({"type": "time"})
     engine.config["linux"]["timeOffsets"] = {"boottime": {"secs": 1_000_000, "nanosecs": 0}}
@@ -106,6 +107,7 @@ def test_the_clocks_of_a_time_namespace_are_moved(engine: Engine) -> None:
     assert 999_000 < ahead < 1_000_100
 
 
+@needs("timens")
 def test_a_user_namespace_and_a_time_namespace_go_together(engine: Engine) -> None:
     with_userns(engine)
     engine.config["linux"]["namespaces"].append({"type": "time"})

@@ -33,15 +33,17 @@ def engine() -> Iterator[Engine]:
 
 
 def places(pid: int) -> tuple[list[str], str]:
-    kinds = [*KINDS, "user", "time"]
-    return [namespace(pid, kind) for kind in kinds], Path(f"/proc/{pid}/cgroup").read_text()
+    return sorted(os.readlink(f"/proc/{pid}/ns/{name}") for name in os.listdir(f"/proc/{pid}/ns")), Path(
+        f"/proc/{pid}/cgroup"
+    ).read_text()
 
 
 @pytest.mark.parametrize("userns", [False, True], ids=["", "userns"])
 def test_a_program_is_in_every_namespace_and_group_of_the_first(engine: Engine, userns: bool) -> None:
     if userns:
         with_userns(engine)
-    engine.config["linux"]["namespaces"].append({"type": "time"})
+    if os.path.exists("/proc/self/ns/time"):
+        engine.config["linux"]["namespaces"].append({"type": "time"})
     created = engine.running()
     joined = engine.join(created, "sleep", "1000")
     assert places(joined.pid) == places(created.pid)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from backends.kernel import selfexe
 from backends.model import Guest
 from backends.native.backend import NativeBackend
 from tests.tools.bundles import Bundle
@@ -97,7 +96,9 @@ def test_a_created_container_runs_from_a_binary_that_cannot_be_written_to(bundle
     assert Path(own_python).read_bytes() == before
 
 
-def test_without_the_right_to_mount_the_binary_is_a_sealed_copy(own_python: str) -> None:
+def test_without_the_right_to_mount_the_binary_is_a_sealed_copy() -> None:
+    if os.statvfs(sys.executable).f_flag & os.ST_RDONLY:
+        pytest.skip("the interpreter is on a read-only file system, where nothing has to be done")
     script = (
         f"import sys, os; sys.path.insert(0, {str(_CHECKOUT)!r})\n"
         "from backends.kernel import selfexe\nselfexe.seal()\n"
@@ -113,7 +114,7 @@ def test_without_the_right_to_mount_the_binary_is_a_sealed_copy(own_python: str)
     assert int(second) in (errno.EPERM, errno.ETXTBSY)
 
 
-def test_a_process_that_is_sealed_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_sealed_is_left_alone() -> None:
     script = (
         f"import sys, os; sys.path.insert(0, {str(_CHECKOUT)!r})\n"
         "from backends.kernel import selfexe\nselfexe.seal(); selfexe.seal()\n"
@@ -122,7 +123,6 @@ def test_a_process_that_is_sealed_is_left_alone(monkeypatch: pytest.MonkeyPatch)
     process = subprocess.Popen([sys.executable, "-c", script, "a", "b"], stdout=subprocess.PIPE, text=True)
     out, _ = process.communicate(timeout=30)
     assert out == f"{process.pid} ['a', 'b'] {os.path.basename(sys.executable)[:15]}\n"
-    assert not selfexe.is_sealed()
 
 
 @pytest.mark.parametrize("program", ["/proc/self/exe", "/run/script"])

@@ -219,3 +219,8 @@ def _apparmor(_: str) -> str:
     if not lsm.has_apparmor():
         return "this kernel runs without AppArmor"
     return "" if apparmor.default_profile() else "apparmor_parser is missing, or /sys/kernel/security is not mounted"
+
+
+@facility("timens")
+def _timens(_: str) -> str:
+    return "" if Path("/proc/self/ns/time").exists() else "this kernel has no time namespaces"
