@@ -117,7 +117,7 @@ def test_hooks_run_in_order_each_in_its_namespaces_with_the_state_on_their_input
     order = ["prestart", "createRuntime", "createContainer", "startContainer", "program"]
     assert (seen / "order").read_text().split() == order
     states = {kind: json.loads((seen / kind).read_text()) for kind in order[:-1]}
-    assert [states[kind]["status"] for kind in order[:-1]] == ["creating", "creating", "creating", "created"]
+    assert [states[kind]["status"] for kind in order[:-1]] == ["created", "creating", "creating", "created"]
     assert [states[kind]["pid"] for kind in order[:-1]] == [created.pid, created.pid, 1, 1]
     assert {state["bundle"] for state in states.values()} == {str(engine.bundle.folder)}
     found = {kind: (seen / f"{kind}.ns").read_text().strip() for kind in order[:3]}

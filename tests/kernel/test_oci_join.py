@@ -16,7 +16,7 @@ from backends.errors import InnkeeperError, StartFailed
 from backends.oci import terminal
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.join import join
-from tests.tools.engine import KINDS, Engine, engine_at, kill, namespace, read_terminal, with_userns
+from tests.tools.engine import Engine, engine_at, kill, read_terminal, with_userns
 from tests.tools.needs import needs
 
 pytestmark = [needs("root", "busybox"), pytest.mark.timeout(60)]
