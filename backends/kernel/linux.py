@@ -23,6 +23,9 @@ _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 # The same on every architecture (asm-generic/unistd.h) …
 _OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 428, 429, 436, 437, 442
 # … and those that differ.
+MACHINE = os.uname().machine
+"""As the process began: a container's personality may make uname(2) say another (LINUX32)."""
+
 _PER_MACHINE = {
     "x86_64": {"pivot_root": 155, "keyctl": 250, "bpf": 321},
     "aarch64": {"pivot_root": 41, "keyctl": 219, "bpf": 280},
@@ -73,9 +76,9 @@ def _syscall(number: int, *arguments: object) -> int:
 
 def _number(name: str) -> int:
     try:
-        return _PER_MACHINE[os.uname().machine][name]
+        return _PER_MACHINE[MACHINE][name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {os.uname().machine}") from None
+        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {MACHINE}") from None
 
 
 def mount(source: str, target: str, fstype: str, flags: int = 0, data: str = "") -> None:

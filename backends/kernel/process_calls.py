@@ -11,6 +11,8 @@ import os
 import struct
 from ctypes import c_int, c_long, c_uint, c_ulong
 
+from backends.kernel.linux import MACHINE
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = c_long
 
@@ -29,9 +31,9 @@ PER_LINUX, PER_LINUX32 = 0, 8
 
 def _call(name: str, *arguments: object) -> int:
     try:
-        number = _PER_MACHINE[os.uname().machine][name]
+        number = _PER_MACHINE[MACHINE][name]
     except KeyError:
-        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {os.uname().machine}") from None
+        raise OSError(errno.ENOSYS, f"{name}: number of the call not known on {MACHINE}") from None
     result = int(_libc.syscall(c_long(number), *arguments))
     if result == -1:
         code = ctypes.get_errno()

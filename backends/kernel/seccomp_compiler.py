@@ -18,7 +18,6 @@ of one rule hold together, unless two look at the same argument: then each is a 
 
 from __future__ import annotations
 
-import os
 import errno
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from typing import Any
 from backends.errors import Unsupported
 from backends.kernel import syscall_table
 from backends.kernel.bpf import Program
+from backends.kernel.linux import MACHINE
 
 KILL_THREAD, KILL_PROCESS, TRAP, ERRNO = 0x00000000, 0x80000000, 0x00030000, 0x00050000
 USER_NOTIF, TRACE, LOG, ALLOW = 0x7FC00000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
@@ -99,12 +99,12 @@ def action_of(name: str, number: int | None) -> int:
 
 def compile_profile(profile: Mapping[str, Any]) -> bytes:
     """Return the BPF program of a profile. Raises Unsupported for what cannot be built."""
-    native = _NATIVE.get(os.uname().machine)
+    native = _NATIVE.get(MACHINE)
     if native is None:
-        raise Unsupported(f"linux.seccomp: system call filters are not built for {os.uname().machine}")
+        raise Unsupported(f"linux.seccomp: system call filters are not built for {MACHINE}")
     default = action_of(profile["defaultAction"], profile.get("defaultErrnoRet"))
     # Machines that this one cannot run need no rules.
-    kin = {"x86_64": ("SCMP_ARCH_X32", "SCMP_ARCH_X86"), "aarch64": ("SCMP_ARCH_ARM",)}[os.uname().machine]
+    kin = {"x86_64": ("SCMP_ARCH_X32", "SCMP_ARCH_X86"), "aarch64": ("SCMP_ARCH_ARM",)}[MACHINE]
     wanted = [name for name in kin if name in profile.get("architectures", ())]
     rules = _collect(profile, default)
     program = Program()
