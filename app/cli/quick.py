@@ -26,7 +26,7 @@ _VALUES = {"--name": "name", "-w": "cwd", "--workdir": "cwd", "-u": "user", "--u
 _FLAGS = {"--rm": "auto_remove", "-d": "detach", "--detach": "detach"}
 _LISTS = ("env", "publish")
 _SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2)
-_MOMENT_S, _START_S = 0.04, 90.0
+_MOMENT_S, _START_S = 0.1, 90.0
 _MOST_LOG = 1 << 20
 _RUNTIME, _LARGEST = 125, 262_144
 

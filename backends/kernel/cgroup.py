@@ -241,6 +241,8 @@ class Cgroup(CgroupTasks):
         """
         if current is None:
             current = self.limits() if self.exists() else Limits()
+        if wanted == current:
+            return []
         self._check(wanted, current)
         steps: list[Step] = []
         for name, (version, directory) in self._seats("cpu", "cpuset", "memory", "pids").items():

@@ -19,9 +19,10 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from backends.errors import InnkeeperError, StartFailed
 from backends.kernel import linux
@@ -91,9 +92,12 @@ class Maker:
                     os._exit(0)
         self.pipes.close_theirs()
 
-    def ask(self, message: dict[str, object]) -> None:
-        """Tell the maker something."""
-        protocol.send(self._sync, message)
+    def ask(self, message: dict[str, object], fds: Sequence[int] = ()) -> None:
+        """Tell the maker something. Raises StartFailed if it died."""
+        try:
+            protocol.send(self._sync, message, fds)
+        except protocol.Closed:
+            raise StartFailed("the process that makes it died") from None
 
     def answer(self) -> tuple[dict[str, object], list[int]]:
         """Return what it says next, with descriptors. Raises StartFailed as it says, or if it died."""
@@ -127,9 +131,9 @@ class Worker:
         """Take a step's record; it is written when there is time."""
         self.records.append(record)
 
-    def hear(self) -> dict[str, object]:
-        """Return what the supervisor says. Raises protocol.Closed."""
-        return protocol.receive(self._sync)[0]
+    def hear(self) -> tuple[dict[str, Any], list[int]]:
+        """Return what the supervisor says, with descriptors. Raises protocol.Closed."""
+        return protocol.receive(self._sync)
 
     def say(self, message: dict[str, object]) -> None:
         """Tell the supervisor something."""

@@ -1,11 +1,16 @@
 """A container that is made and started in one request, by the spawner's fork: `inn run` when the spawner is warm.
 
-The supervisor forks its maker at once. The maker writes the container's records, as `create` does anywhere, and
+A supervisor forks its maker at once. The maker writes the container's records, as `create` does anywhere, and
 waits; the supervisor takes the life lock and lets it go on; the rest is a start like any other.
+
+Both can be forked before anybody asks (pool.py). The maker then rehearses: it plans a container like the last one.
+A fork shares its memory until it is written to, and reading an object in Python writes its reference count: after
+the rehearsal most of what a start touches is the maker's own.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,19 +25,24 @@ from backends.native.supervisor import Supervisor
 if TYPE_CHECKING:
     from backends.native.backend import NativeBackend
 
+Order = Mapping[str, Any]
+"""The client's request, with the "id" that the container gets."""
 
-def supervise(backend: NativeBackend, container_id: str, message: Mapping[str, Any], client: socket.socket) -> int:
+
+def supervise(backend: NativeBackend, order: Order, client: socket.socket, maker: Maker | None = None) -> int:
     """Run in the supervisor until the container's end. With "follow" the client is told the exit code too."""
     store, host = backend.places
+    container_id = str(order["id"])
     try:
-        spec = asked.from_json(message.get("spec") or {})
-        steps_to = client if message.get("steps") else None
-        maker = Maker(lambda worker: _make(worker, backend, container_id, message, steps_to), keep_stdin=spec.stdin)
+        spec = order.get("spec") or {}
+        if maker is None:
+            maker = Maker(lambda worker: _to_order(worker, backend), keep_stdin=bool(spec.get("stdin")))
+        maker.ask({"id": container_id, "spec": spec}, [client.fileno()] if order.get("steps") else [])
         made, _ = maker.answer()
         supervisor = Supervisor(store, container_id, host)
         try:
             with store.locked(container_id):
-                supervisor.start(client, maker, follow=bool(message.get("follow")))
+                supervisor.start(client, maker, follow=bool(order.get("follow")))
         except StartFailed as error:
             with suppress(InnkeeperError, OSError):
                 if supervisor.record.auto_remove:
@@ -47,13 +57,33 @@ def supervise(backend: NativeBackend, container_id: str, message: Mapping[str, A
     return 0
 
 
-def _make(
-    worker: Worker, backend: NativeBackend, container_id: str, message: Mapping[str, Any], client: socket.socket | None
-) -> None:
+def stand_by(backend: NativeBackend, orders: socket.socket, like: Order) -> int:
+    """Run in a supervisor that was forked before anybody asked: wait for an order, and carry it out.
+
+    Ends when the spawner does, without one.
+    """
+    maker = Maker(lambda worker: _to_order(worker, backend, like))
+    try:
+        order, fds = protocol.receive(orders)
+    except (protocol.Closed, OSError):
+        return 0
+    orders.close()
+    with socket.socket(fileno=fds[0]) as client:
+        return supervise(backend, order, client, maker)
+
+
+def _to_order(worker: Worker, backend: NativeBackend, like: Order | None = None) -> None:
     """Run in the maker."""
     store, host = backend.places
+    if like is not None:
+        _rehearse(backend, like)
     try:
-        record = backend.make_record(asked.from_json(message["spec"]), container_id)
+        order, fds = worker.hear()
+    except protocol.Closed:
+        return
+    client = socket.socket(fileno=fds[0]) if fds else None
+    try:
+        record = backend.make_record(asked.from_json(order["spec"]), str(order["id"]))
     except (InnkeeperError, OSError) as error:
         worker.fail(error)
         return
@@ -65,3 +95,12 @@ def _make(
             store.remove(record)
         return
     make(worker, store, host, record, client)
+
+
+def _rehearse(backend: NativeBackend, like: Order) -> None:
+    """Do what changes nothing of making such a container."""
+    with suppress(InnkeeperError, OSError):
+        spec = asked.from_json(json.loads(json.dumps(like.get("spec") or {})))
+        for _, step in backend.explain(spec):
+            step.describe()
+            step.by_hand()

@@ -27,6 +27,7 @@ from backends.native import backend, newborn, protocol, rootless
 from backends.native.code import LoadedCode
 from backends.native.core import PARENT
 from backends.native.network import bridge_name, tidy_bridge
+from backends.native.pool import Pool
 from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore, new_id
@@ -50,6 +51,7 @@ class Spawner:
         self._backend = backend.make(BackendConfig(store.state_dir, store.run_dir))
         self._backend.be_at(host)
         self._code = LoadedCode()
+        self._pool = Pool(self._fork_one_to_stand_by)
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._revival = Revival(store, host, self._revive)
@@ -69,10 +71,16 @@ class Spawner:
         _say_ready()
         self._look()
         while not self._ends and not self._is_idle():
-            for key, _ in self._selector.select(_LOOK_S):
+            events = self._selector.select(self._pool.wait_s(_LOOK_S))
+            for key, _ in events:
                 key.data()
+            if events:
+                self._pool.later()
+            else:
+                self._pool.refill()
             self._drop_silent(time.monotonic())
         (self._store.run_dir / "spawner").unlink(missing_ok=True)
+        self._pool.close()
         self._move_back()
 
     def _is_idle(self) -> bool:
@@ -113,6 +121,7 @@ class Spawner:
             if pid == 0:
                 return
             self._used_s = time.monotonic()
+            self._pool.forget(pid)
             container_id = self._supervisors.pop(pid, None)
             if container_id is not None:
                 self._revival.after(container_id)
@@ -186,9 +195,13 @@ class Spawner:
             protocol.send(client, {"stale": True})
             self._ends = True
             return
-        container_id = new_id()
+        order = {**message, "id": new_id()}
+        pid = self._pool.take(order, client)
+        if pid:
+            self._supervisors[pid] = order["id"]
+            return
         try:
-            self._fork(container_id, lambda: newborn.supervise(self._backend, container_id, message, client))
+            self._fork(order["id"], lambda: newborn.supervise(self._backend, order, client))
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
 
@@ -196,11 +209,16 @@ class Spawner:
         """Give a container whose supervisor died another one, which starts it again."""
         self._fork(container_id, lambda: _take_up(self._store, self._host, container_id))
 
-    def _fork(self, container_id: str, work: Callable[[], int]) -> None:
+    def _fork_one_to_stand_by(self, orders: socket.socket, like: Mapping[str, Any]) -> int:
+        return self._fork("", lambda: newborn.stand_by(self._backend, orders, like))
+
+    def _fork(self, container_id: str, work: Callable[[], int]) -> int:
+        """Fork a process that does the work; it is the supervisor of a container, if one is named."""
         pid = os.fork()
         if pid:
-            self._supervisors[pid] = container_id
-            return
+            if container_id:
+                self._supervisors[pid] = container_id
+            return pid
         code = 1
         try:
             self._leave_to_the_parent()
@@ -213,6 +231,7 @@ class Spawner:
         """Close what a fork shares with the spawner: a lock or a client of its must not live on in a supervisor."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
+        self._pool.close()
         self._revival.close()
         for waiting in (self._listener, *self._clients):
             waiting.close()

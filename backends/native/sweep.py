@@ -33,21 +33,16 @@ _CLEANING_S = 10.0
 def oom_kills_of(group: Cgroup) -> int | None:
     """Return how many processes of a group the OOM killer took; None if that is not known."""
     try:
-        reader = group.reader()
+        return group.oom_kills()
     except InnkeeperError:
         return None
-    try:
-        return reader.read(time.monotonic()).oom_kills
-    except InnkeeperError:
-        return None
-    finally:
-        reader.close()
 
 
 def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecord) -> None:
     """End all processes of a container and remove its cgroup and its link. Raises InnkeeperError after trying all."""
     try:
-        if group.exists():
+        # Where nothing is left in it, as most often, removing it is all; the kernel keeps what still has processes.
+        if not group.remove_if_unused():
             group.kill()
             group.remove()
     finally:
