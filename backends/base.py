@@ -20,6 +20,7 @@ from backends.errors import InnkeeperError
 from backends.events import Event, GuestEvent
 from backends.metrics import Sample
 from backends.model import Guest, GuestKind, GuestProcess, GuestRef, Image, LimitChanges, Limits, LogLine, Snapshot
+from backends.sessions import AttachSession, ExecSession
 from backends.trace import Recorder, Step, StepRecord
 
 Listener = Callable[[Event], None]
@@ -269,34 +270,6 @@ class Creating(Protocol):
         ...
 
 
-class ExecSession(Protocol):
-    """A program that runs in a guest beside its first one."""
-
-    terminal_fd: int | None
-    """Master side of its pseudo-terminal, owned by the session; None if it has none."""
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the program's terminal its size."""
-        ...
-
-    def wait(self) -> int:
-        """Block until it ends and return its exit code."""
-        ...
-
-    def close(self) -> None:
-        """Let go; a program that still runs is sent SIGHUP."""
-        ...
-
-
-@runtime_checkable
-class Detachable(Protocol):
-    """A session whose program can be left to itself."""
-
-    def detach(self) -> None:
-        """Let the program go on when the session is closed; what it prints then goes nowhere."""
-        ...
-
-
 @runtime_checkable
 class Executing(Protocol):
     """Programs can be run inside live guests."""
@@ -315,26 +288,6 @@ class Attaching(Protocol):
 
     def attach(self, ref: GuestRef, *, size: tuple[int, int] | None = None) -> AttachSession:
         """Connect to the standard input and terminal of a live container."""
-        ...
-
-
-class AttachSession(Protocol):
-    """The input side of a live container; output is in its log (Logging.logs with follow)."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes to its standard input; blocks while it does not read."""
-        ...
-
-    def close_stdin(self) -> None:
-        """Give it end-of-file."""
-        ...
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell its terminal the size."""
-        ...
-
-    def close(self) -> None:
-        """Detach; the container goes on."""
         ...
 
 

@@ -14,7 +14,7 @@ from backends.errors import InnkeeperError
 if TYPE_CHECKING:
     from app.cli.output import Output
     from app.cli.terminal import DetachKeys, Signals
-    from backends.base import ExecSession
+    from backends.sessions import ExecSession
 
 _MOST_WAITING = 65536
 """Input bytes that wait for a program that does not read; then we read no more of our own."""

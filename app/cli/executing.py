@@ -23,9 +23,10 @@ from app.cli.terminal import (
     need_terminal,
     terminal_size,
 )
-from backends.base import Attaching, Consoling, Detachable, ExecSession, Executing, Waiting
+from backends.base import Attaching, Consoling, Executing, Waiting
 from backends.container import ExecSpec
 from backends.errors import InnkeeperError, StartFailed
+from backends.sessions import Detachable, ExecSession
 
 if TYPE_CHECKING:
     from app.cli.context import Context

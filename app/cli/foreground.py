@@ -13,8 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from app.cli.terminal import DETACH_KEYS, FORWARDED, DetachKeys, RawTerminal, Signals, terminal_size
-from backends.base import Attaching, AttachSession, Lifecycle, Logging
+from backends.base import Attaching, Lifecycle, Logging
 from backends.errors import InnkeeperError, Unsupported
+from backends.sessions import AttachSession
 from backends.trace import Recorder
 
 if TYPE_CHECKING:

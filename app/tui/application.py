@@ -27,8 +27,8 @@ from app.tui.leave import EXIT_CODES, leave_in_time, on_signals
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
 from app.tui.terminal import TerminalDriver
-from backends.base import ExecSession
 from backends.model import GuestRef
+from backends.sessions import ExecSession
 from widgets.glyphs import use_ascii, wants_ascii
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ import socket
 import threading
 from typing import Protocol
 
-from backends.base import Attaching, AttachSession, Backend, Logging
+from backends.base import Attaching, Backend, Logging
 from backends.errors import InnkeeperError, Unsupported
 from backends.model import GuestRef
+from backends.sessions import AttachSession
 
 TAIL = 20
 """Lines of the past that are shown again: a prompt without a newline is among them."""

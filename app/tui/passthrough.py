@@ -14,10 +14,11 @@ import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backends.base import Backend, Consoling, ExecSession, Executing
+from backends.base import Backend, Consoling, Executing
 from backends.container import ExecSpec
 from backends.errors import Unsupported
 from backends.model import GuestRef
+from backends.sessions import ExecSession
 
 DETACH = 0x1D
 """Ctrl-], as in telnet and virsh console."""

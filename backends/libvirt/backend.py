@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from backends.base import CheckResult, ExecSession, Listener
+from backends.base import CheckResult, Listener
 from backends.errors import Unsupported, WrongState
 from backends.kernel.procfs import guest_processes
 from backends.libvirt.ability import why_not
@@ -24,6 +24,7 @@ from backends.libvirt.snapshots import Snapshots
 from backends.metrics import Sample
 from backends.model import Guest, GuestKind, GuestProcess, GuestRef, LimitChanges, Limits, LogLine, Snapshot
 from backends.registry import BackendConfig
+from backends.sessions import ExecSession
 from backends.trace import Recorder, StepRecord
 
 DEFAULT_URI = "qemu:///system"

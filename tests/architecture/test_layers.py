@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-TYPES = {f"backends.{name}" for name in ("model", "metrics", "events", "trace", "errors", "base", "container", "registry")}
+_TYPES = "model metrics events trace errors base container sessions registry"
+TYPES = {f"backends.{name}" for name in _TYPES.split()}
 
 HEAVY = ("textual", "rich", "pyroute2", "psutil", "libvirt", "asyncio", "widgets", "app.tui")
 """What a plain command must not load: each costs between 50 and 400 ms."""
