@@ -31,4 +31,5 @@ def send(profile: Mapping[str, Any], state: Mapping[str, Any], pid: int, listene
                 [json.dumps(told).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))]
             )
     except OSError as error:
-        raise StartFailed(f"seccomp listener {path}: {os_error_text(error)}") from error
+        text = f"failed to connect with seccomp agent specified in the seccomp profile: {path}"
+        raise StartFailed(f"{text}: {os_error_text(error).lower()}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from backends.kernel import seccomp
 from backends.oci import config, foreground, lifecycle, listeners, starting, terminal
 from backends.oci.cli.command import Command
 from backends.oci.creating import Bundle, Creation
@@ -31,6 +32,9 @@ class Making:
         check_terminal(self._bundle.has_terminal, detach, command.text("console-socket"))
         for warning in config.warnings(self._bundle.config):
             command.log.warning(warning)
+        if command.log.is_debug and self._bundle.config["linux"].get("seccomp"):
+            flags = seccomp.load_step(self._bundle.config["linux"]["seccomp"]).flags
+            command.log.debug(f"seccomp filter flags: {flags}")  # as runc, whose callers look for it
 
     def create(self) -> None:
         """Make the container; it waits for its start."""
