@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import ipaddress
 import json
@@ -20,6 +19,8 @@ from pathlib import Path
 
 from backends.errors import InnkeeperError
 from backends.kernel import netlink
+from backends.native import nat
+from backends.native.locking import locked as locked
 from backends.native.store import write_file
 
 _FIRST_CHOICE = "10.209.0.0/16"
@@ -100,6 +101,7 @@ def tidy_bridge(run_dir: Path, bridge: str) -> None:
     with bridge_lock(run_dir):
         if netlink.link_exists(bridge) and not netlink.links_of(bridge):
             netlink.delete_link(bridge)
+            nat.close(run_dir, bridge)
 
 
 @contextmanager
@@ -107,17 +109,6 @@ def bridge_lock(run_dir: Path) -> Iterator[None]:
     """Hold while a link is put on the bridge, and while an empty bridge is deleted."""
     with locked(run_dir / "bridge.lock"):
         yield
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file made for it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _free_subnet(bridge: str) -> ipaddress.IPv4Network:

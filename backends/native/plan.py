@@ -16,7 +16,7 @@ from backends.kernel import fuse_overlay, mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
-from backends.native import apparmor, rootless
+from backends.native import apparmor, nat, rootless
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
@@ -134,15 +134,16 @@ def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
 def _links(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
     if record.network == USER_NETWORK and run_dir is not None:
         return [ConnectByUser(pid, str(run_dir / "containers" / record.id))]
-    return _veth(record, pid) if record.network == "bridge" else []
+    return _veth(record, run_dir, pid) if record.network == "bridge" else []
 
 
-def _veth(record: ContainerRecord, pid: int) -> list[Step]:
+def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
     assert record.bridge is not None
     assert record.gateway is not None
     return [
         netlink.EnsureBridge(record.bridge, record.gateway, record.prefix_length),
         netlink.MakeVeth(record.host_link, "eth0", record.bridge, pid, record.mac),
+        *(nat.steps(record, run_dir) if run_dir is not None else ()),
     ]
 
 

@@ -9,6 +9,8 @@ from backends.errors import NotFound
 from backends.kernel import procfs
 from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits
 from backends.native import spec
+from backends.native.nat import shown
+from backends.native.options.ports import parse_ports
 from backends.native.record import ContainerRecord, Status
 from backends.native.store import CONFIG, RECORD, STATUS, ContainerStore
 
@@ -107,6 +109,7 @@ def _guest(record: ContainerRecord, status: Status, limits: Limits) -> Guest:
         oom_kills=status.oom_kills,
         note=status.note,
         addresses=(record.address,) if record.address else (),
+        ports=shown(parse_ports(record.publish)) if record.publish else (),
         health=status.health,
         restarts=status.restarts,
         restart_policy="" if record.restart_policy.name == "no" else str(record.restart_policy),

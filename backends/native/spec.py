@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.container import ContainerSpec
-from backends.errors import Unsupported, UsageError
+from backends.errors import UsageError
 from backends.kernel.devices import DeviceRule
 from backends.model import Limits
 from backends.native import apparmor
@@ -60,8 +60,7 @@ def check(asked: ContainerSpec) -> None:
     """Raise UsageError or Unsupported for what makes no sense, alone or together, before anything is made."""
     namespaces.check(asked)
     names.check(asked)
-    if ports.parse_ports(asked.publish):
-        raise Unsupported("ports cannot be published yet", hint="--network host shares the host's")
+    ports.check(asked.publish)
     first_process.check(asked)
     if asked.auto_remove and asked.restart.name != "no":
         raise UsageError("--rm and --restart do not go together: what is removed cannot start again")

@@ -14,7 +14,7 @@ from backends.errors import Busy, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
-from backends.native import drivers, protocol, user_network, userns
+from backends.native import drivers, nat, protocol, user_network, userns
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -49,6 +49,8 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
         drivers.clean_up(record.driver, store.run_dir, record.id)
         user_network.stop(store.run_folder(record.id))
         if record.bridge and record.network == "bridge":
+            with suppress(OSError, InnkeeperError):
+                nat.withdraw(store.run_dir, record)
             with suppress(OSError):
                 detach(record.host_link)
 

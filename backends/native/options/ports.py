@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backends.errors import UsageError
+from backends.errors import Unsupported, UsageError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
@@ -29,10 +29,17 @@ def parse_ports(texts: Sequence[str]) -> list[Port]:
     found: list[Port] = []
     for text in texts:
         for port in parse_port(text):
-            if any(_collide(port, other) for other in found):
+            if any(collide(port, other) for other in found):
                 raise UsageError(f"port {text!r}: {port.host}/{port.protocol} of the host is asked for twice")
             found.append(port)
     return found
+
+
+def check(texts: Sequence[str]) -> None:
+    """Raise UsageError for what makes no sense, Unsupported for what cannot be done yet."""
+    for port in parse_ports(texts):
+        if ":" in port.address:
+            raise Unsupported(f"port {port.host}: IPv6 addresses cannot be published yet")
 
 
 def parse_port(text: str) -> list[Port]:
@@ -73,6 +80,7 @@ def _range(text: str, part: str) -> range:
     return range(int(numbers[0]), int(numbers[-1]) + 1)
 
 
-def _collide(one: Port, other: Port) -> bool:
+def collide(one: Port, other: Port) -> bool:
+    """Say whether no two programs could have both."""
     same = (one.host, one.protocol) == (other.host, other.protocol)
     return same and (one.address == other.address or not one.address or not other.address)

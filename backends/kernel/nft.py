@@ -1,0 +1,58 @@
+"""nftables through libnftables, by ctypes: what `nft -f` does, without the program (libnftables(3)).
+
+A text is one transaction: all of it is in force, or none.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+from backends.errors import InnkeeperError, Unsupported
+
+_LIBRARY = "libnftables.so.1"
+
+
+class NftError(InnkeeperError):
+    """The kernel or libnftables refused a rule set."""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(_LIBRARY)
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_new.argtypes = (ctypes.c_uint32,)
+    for name in ("nft_ctx_free", "nft_ctx_buffer_error", "nft_ctx_buffer_output"):
+        getattr(library, name).argtypes = (ctypes.c_void_p,)
+    for name in ("nft_ctx_get_error_buffer", "nft_ctx_get_output_buffer"):
+        getattr(library, name).argtypes = (ctypes.c_void_p,)
+        getattr(library, name).restype = ctypes.c_char_p
+    library.nft_run_cmd_from_buffer.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
+    return library
+
+
+def why_unavailable() -> str:
+    """Say why rules cannot be set here; empty if they can, as far as can be told."""
+    try:
+        _library()
+    except OSError as error:
+        return f"libnftables cannot be used: {error}"
+    return ""
+
+
+def run(text: str) -> str:
+    """Carry out commands of nft(8) as one transaction and return what they print. Raises NftError, Unsupported."""
+    reason = why_unavailable()
+    if reason:
+        raise Unsupported(f"cannot set network rules: {reason}", hint="apt install libnftables1")
+    library = _library()
+    context = library.nft_ctx_new(0)
+    try:
+        library.nft_ctx_buffer_error(context)
+        library.nft_ctx_buffer_output(context)
+        if library.nft_run_cmd_from_buffer(context, text.encode()):
+            said = (library.nft_ctx_get_error_buffer(context) or b"").decode(errors="replace").strip()
+            raise NftError(f"cannot set network rules: {said.splitlines()[0] if said else 'nftables refused them'}")
+        return (library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace")
+    finally:
+        library.nft_ctx_free(context)
