@@ -29,14 +29,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import start_many
 from tests.bench.start_inn import Inn
-from tests.bench.start_peers import Cost, engine_peers, oci_peers
+from tests.bench.start_peers import Cost, engine_peers, oci_peers, peers_group
+from tests.bench.tree import boost
 
 PARTS = ("request", "oneshot", "port", "many", "memory", "lives")
 
@@ -104,6 +105,24 @@ def overlay(folder: Path, lower: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(merged)], check=True)
 
 
+@contextmanager
+def shares(inn: str, *, asked: bool) -> Iterator[None]:
+    """Give the groups of our containers and of the peers' as large a share as this process has."""
+    ours = Path("/sys/fs/cgroup/cpu")
+    if not asked or not ours.is_dir():
+        yield
+        return
+    theirs = ours / peers_group()
+    theirs.mkdir(exist_ok=True)
+    for folder in (ours / inn, theirs):
+        (folder / "cpu.shares").write_text("262144")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            theirs.rmdir()
+
+
 def measure_request(inn: Inn, folder: Path, lower: Path, args: argparse.Namespace) -> None:
     """From request to execve."""
     with overlay(folder, lower) as merged:
@@ -155,6 +174,11 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds before each run; 0: rounds in a row")
     parser.add_argument("--engines", default="podman,docker", type=lambda text: text.split(","))
+    parser.add_argument(
+        "--boost",
+        action="store_true",
+        help="the largest share of the CPU for all of it, where the machine is not quiet",
+    )
     parser.add_argument("--starts", type=int, default=100, help="how many at once")
     parser.add_argument("--supervisors", type=int, default=50)
     parser.add_argument("--lives", type=int, default=200)
@@ -162,9 +186,11 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so through what cleans up
     say(f"{os.cpu_count()} cores, Linux {os.uname().release}, load {' '.join(map('{:.2f}'.format, os.getloadavg()))}")
     wanted = args.only.split(",")
+    if args.boost:
+        boost()
     base = Path(tempfile.mkdtemp(prefix="inn-bench-"))
     try:
-        with root_file_system(base) as lower, Inn(base / "state", lower) as inn:
+        with root_file_system(base) as lower, Inn(base / "state", lower) as inn, shares(inn.parent, asked=args.boost):
             for part, measure in (("request", measure_request), ("oneshot", measure_oneshot), ("port", measure_port)):
                 if part in wanted:
                     folder = base / part

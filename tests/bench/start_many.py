@@ -39,8 +39,9 @@ def at_once(inn: Inn, count: int, say: Say) -> None:
         thread.join()
     took = time.perf_counter() - began
     running = sum(guest.state == GuestState.RUNNING for guest in inn.backend.guests())
+    first = f": {errors[0]}" if errors else ""
     say(f"\n{count} starts at once: {running} running after {took:.2f} s, {took / count * 1e3:.1f} ms each; "
-        f"longest {max(times, default=0):.2f} s; {len(errors)} errors{': ' + str(errors[0]) if errors else ''}")  # fmt: skip
+        f"longest {max(times, default=0):.2f} s; {len(errors)} errors{first}")  # fmt: skip
     for guest in guests:
         inn.remove(guest)
 
@@ -87,7 +88,11 @@ def left(inn: Inn) -> dict[str, list[str]]:
         links = [link.name for link in route.links() if link.name.startswith("inn")]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if root in line]
     children = Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split()
-    kept = [str(path) for name in ("containers", "names", "leases", "run/containers") for path in (inn.state / name).glob("*")]
+    kept = [
+        str(path)
+        for name in ("containers", "names", "leases", "run/containers")
+        for path in (inn.state / name).glob("*")
+    ]
     return {
         "cgroups": groups,
         "links": links,

@@ -85,6 +85,11 @@ def _serve(sock: socket.socket) -> None:
         sock.send(json.dumps(answer).encode())
 
 
+def peers_group() -> str:
+    """Return the control group that crun's and runc's containers are below."""
+    return f"innkeeper-bench-{os.getpid()}"
+
+
 class Oci:
     """crun or runc on a bundle that asks for what Innkeeper's own config.json asks."""
 
@@ -97,7 +102,7 @@ class Oci:
         adapted = json.loads(json.dumps(config))
         adapted["ociVersion"] = "1.0.2"  # the newest that crun 1.8 takes
         adapted["root"]["path"] = str(rootfs)
-        adapted["linux"]["cgroupsPath"] = f"/innkeeper-bench-{os.getpid()}/{program}"
+        adapted["linux"]["cgroupsPath"] = f"/{peers_group()}/{program}"
         (self._bundle / "config.json").write_text(json.dumps(adapted))
 
     def run(self) -> Cost:
@@ -108,8 +113,10 @@ class Oci:
         """End the helper and remove the group above."""
         self._yard.close()
         for controller in Path("/sys/fs/cgroup").iterdir():
+            if (controller / peers_group() / "cpu.shares").exists():
+                continue  # --boost's
             with suppress(OSError):
-                (controller / f"innkeeper-bench-{os.getpid()}").rmdir()
+                (controller / peers_group()).rmdir()
 
 
 class Podman:
@@ -118,13 +125,25 @@ class Podman:
     def __init__(self, folder: Path, rootfs: Path) -> None:
         self._yard = Yard(own_network=True)
         self._line = ["podman", "--root", str(folder / "podman"), "--runroot", str(folder / "podman-run"),
-                      "--cgroup-manager", "cgroupfs", "--events-backend", "none", "--runtime", _podman_runtime()]  # fmt: skip
+                      "--cgroup-manager", "cgroupfs", "--events-backend", "none",
+                      "--runtime", _podman_runtime()]  # fmt: skip
         archive = _archive(folder, rootfs)
         self._yard.run(*self._line, "import", str(archive), "bench")
 
     def run(self, *options: str) -> Cost:
         """Run the image's `true` and remove the container."""
-        return self._yard.run(*self._line, "run", "--rm", "--ulimit", "host", *options, "bench", "true")
+        return self._yard.run(
+            *self._line,
+            "run",
+            "--rm",
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+            *options,
+            "bench",
+            "true",
+        )
 
     def close(self) -> None:
         """Remove the storage's mounts and end the helper."""
