@@ -24,6 +24,7 @@ from backends.model import GuestState
 from backends.native import protocol
 from backends.native.health import Health
 from backends.native.journal import Journal
+from backends.native.killing import OomTeller
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
@@ -63,6 +64,7 @@ class Supervisor:
         self.requests = Requests(self)
         self.restarts = Restarts(self)
         self.health = Health(self)
+        self.oom = OomTeller(self)
         self.journal = Journal(store.state_dir)
         self.secrets = SecretKeeper(secrets_fd)
         self.log: LogWriter | None = None
@@ -216,6 +218,7 @@ class Supervisor:
         self._finish()
 
     def _serve_run(self) -> None:
+        self.oom.begin()
         self._reap()
         while self.exit_code is None or self._outputs:
             is_quiet = not self.turn(_FOREVER_S if self.exit_code is None else 0.0)
@@ -279,7 +282,7 @@ class Supervisor:
         if oom_kills:
             text = f"{oom_kills} killed for want of memory" if self._note else "killed for want of memory"
             self._note = f"{self._note}; {text}".removeprefix("; ")
-            self.tell("oom", kills=oom_kills)
+        self.oom.end(oom_kills)
         self.status = replace(self.status, oom_kills=oom_kills)
         self.tell("die", exit_code=self.exit_code, note=self._note)
 

@@ -208,3 +208,22 @@ def test_an_out_of_memory_kill_is_told_of_after_the_next_start_too(native: Nativ
     wait_until(lambda: actions().count("start") == 2)
     assert actions() == ["create", "start", "oom", "die", "start"]
     assert native.inspect(guest.ref)["state"]["restarts"] == 1
+
+
+def test_a_kill_for_want_of_memory_is_told_while_the_container_lives_on(native: NativeBackend, run: Run) -> None:
+    line = "echo up; read x; (exec tail /dev/zero); echo survived; exec sleep 1000"
+    guest = run("sh", "-c", line, memory_bytes=32 * 1024**2, stdin=True)
+    session = native.attach(guest.ref)
+    session.write(b"go\n")
+    session.close()
+    wait_until(lambda: "survived" in log_of(native, guest))
+
+    def killed() -> int:
+        events = [event for event in native.events(since_s=0.0) if event.ref == guest.ref and event.action == "oom"]
+        return sum(int(event.attributes["kills"]) for event in events)
+
+    wait_until(lambda: killed() == 1)
+    native.kill(guest.ref, R)
+    native.wait(guest.ref, timeout_s=30)
+    assert killed() == 1
+    assert now(native, guest).oom_kills == 1
