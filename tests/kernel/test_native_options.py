@@ -73,7 +73,7 @@ def test_the_filter_can_be_lifted_and_replaced(inside: Inside, tmp_path: Path) -
     path.write_text(json.dumps(profile))
     text = inside("mkdir /tmp/x; touch /tmp/y && echo touched", security_opts=(f"seccomp={path}",))
     assert "not supported" in text
-    assert text.endswith("touched\n")
+    assert "touched" in text
 
 
 def test_a_capability_opens_the_calls_that_it_is_for(inside: Inside) -> None:
