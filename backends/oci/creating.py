@@ -12,7 +12,7 @@ from typing import Any
 from backends.errors import StartFailed
 from backends.kernel import cgroup
 from backends.kernel.cgroup import Cgroup
-from backends.oci import cgroups, config, lifecycle, listeners, roots, state
+from backends.oci import cgroups, config, labels, lifecycle, listeners, roots, state
 from backends.oci.create import Created, CreateRequest, create
 from backends.oci.errors import OciError
 from backends.oci.gate import FifoGate
@@ -29,7 +29,17 @@ class Bundle:
         """Raises ConfigInvalid, Unsupported, FileNotFoundError."""
         self.folder = os.path.abspath(folder or ".")
         os.chdir(self.folder)  # relative paths of the config are the bundle's
-        self.config = config.load(self.folder, config_file or state.CONFIG)
+        self.config = config.parse(config.read(os.path.join(self.folder, config_file or state.CONFIG)))
+        self.warnings = self._drop_labels()
+        config.check(self.config)
+        self.config.setdefault("linux", {})
+        self.warnings += config.warnings(self.config)
+
+    def _drop_labels(self) -> list[str]:
+        process, linux = self.config.get("process"), self.config.get("linux")
+        if not isinstance(process, dict) or not isinstance(linux, dict | None):
+            return []  # check() says what is wrong with them
+        return labels.drop_unknown(process, linux)
 
     @property
     def root(self) -> str:

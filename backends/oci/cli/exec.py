@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from backends.errors import StartFailed
-from backends.oci import config, foreground, handing, listeners, terminal, updating
+from backends.oci import config, foreground, handing, labels, listeners, terminal, updating
 from backends.oci.cli.command import Command
 from backends.oci.cli.making import check_terminal, keep_descriptors, recorder_of
 from backends.oci.errors import NotRunning, OciError
@@ -74,7 +74,7 @@ def _join(command: Command, container: Container, known: dict[str, Any], process
 
 def _process(command: Command, known: dict[str, Any]) -> dict[str, Any]:
     if command.text("process"):
-        return config.load_process(command.text("process"))
+        return _process_of_file(command)
     if len(command.arguments) < 2:
         raise OciError("exec args cannot be empty")
     process: dict[str, Any] = {**known["process"], "args": command.arguments[1:], "terminal": command.flag("tty")}
@@ -87,6 +87,16 @@ def _process(command: Command, known: dict[str, Any]) -> dict[str, Any]:
     process["user"] = _user(command, process.get("user") or {})
     if command.options.get("cap"):
         process["capabilities"] = _capabilities(command.options["cap"], process.get("capabilities") or {})
+    for warning in labels.drop_unknown(process):
+        command.log.warning(warning)
+    config.check_process(process)
+    return process
+
+
+def _process_of_file(command: Command) -> dict[str, Any]:
+    process = config.parse(config.read(command.text("process")))
+    for warning in labels.drop_unknown(process):
+        command.log.warning(warning)
     config.check_process(process)
     return process
 

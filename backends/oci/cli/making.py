@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 
 from backends.kernel import seccomp
-from backends.oci import config, foreground, lifecycle, listeners, starting, terminal
+from backends.oci import foreground, lifecycle, listeners, starting, terminal
 from backends.oci.cli.command import Command
 from backends.oci.creating import Bundle, Creation
 from backends.oci.errors import OciError
@@ -30,7 +30,7 @@ class Making:
         self._bundle = Bundle(command.text("bundle"), command.text("config"))
         keep_descriptors(command)  # not before: what is read may be one of them (/dev/fd/63)
         check_terminal(self._bundle.has_terminal, detach, command.text("console-socket"))
-        for warning in config.warnings(self._bundle.config):
+        for warning in self._bundle.warnings:
             command.log.warning(warning)
         if command.log.is_debug and self._bundle.config["linux"].get("seccomp"):
             flags = seccomp.load_step(self._bundle.config["linux"]["seccomp"]).flags
