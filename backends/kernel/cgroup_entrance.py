@@ -17,24 +17,15 @@ need no such lock:
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
-import signal
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 
 from backends.errors import KernelRefused
+from backends.kernel import cloning
 from backends.kernel.cgroup_file import GuestVanished
 from backends.kernel.cgroup_tasks import CgroupTasks
-
-_NR_CLONE3 = 435
-_CLONE_INTO_CGROUP = 0x200000000
-_CANNOT = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.E2BIG, errno.ENOENT})
-"""clone3 is missing or filtered, or a namespace of users or cgroups keeps us from it: the slower way is left."""
 
 
 class Entrance:
@@ -53,7 +44,7 @@ class Entrance:
                 if directory == group.unified:
                     self._unified = _open(directory, os.O_RDONLY | os.O_DIRECTORY)
                     self._procs = _open(f"{directory}/cgroup.procs", os.O_WRONLY)
-                    _calls()
+                    cloning.prepare()
                 else:
                     self._tasks.append(_open(f"{directory}/tasks", os.O_WRONLY))
         except BaseException:
@@ -89,13 +80,20 @@ class Entrance:
         if self._unified < 0:
             return os.fork()
         try:
-            pid = _clone_into(self._unified)
+            pid = cloning.clone(0, self._unified)
         except OSError as error:
-            if error.errno in _CANNOT:
+            if error.errno in cloning.UNAVAILABLE:
                 return os.fork()
             raise KernelRefused(f"start a process in the group {self.path}", error) from error
         if pid == 0:
             self._inside = True
+        return pid
+
+    def bear(self, flags: int) -> int:
+        """Make a process in new namespaces (CLONE_NEW… flags) and in the v2 group. Raises OSError."""
+        pid = cloning.clone(flags, self._unified)
+        if pid == 0:
+            self._inside = self._unified >= 0
         return pid
 
     def enter(self) -> None:
@@ -152,31 +150,3 @@ def _open(path: str, flags: int) -> int:
         raise GuestVanished(f"cannot enter a group: {path} is gone") from error
     except OSError as error:
         raise KernelRefused(f"open {path}", error) from error
-
-
-@cache
-def _calls() -> tuple[Callable[..., int], Callable[[], None], Callable[[], None], Callable[[], None]]:
-    """syscall(2), and what Python does around a fork; looked up early, for it takes as long as the fork itself."""
-    # PyDLL keeps the interpreter's lock: it must not change hands in between, for the child has this thread only.
-    libc = ctypes.PyDLL(None, use_errno=True)
-    libc.syscall.restype = ctypes.c_long
-    python = ctypes.pythonapi
-    return libc.syscall, python.PyOS_BeforeFork, python.PyOS_AfterFork_Parent, python.PyOS_AfterFork_Child
-
-
-def _clone_into(group: int) -> int:
-    """fork(2) with struct clone_args, as os.fork() does it for Python. Raises OSError."""
-    syscall, before, in_parent, in_child = _calls()
-    fields = (_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
-    arguments = ctypes.create_string_buffer(struct.pack("11Q", *fields), 88)
-    size = ctypes.c_size_t(len(arguments))
-    before()
-    pid = int(syscall(_NR_CLONE3, arguments, size))
-    if pid == 0:
-        in_child()
-        return 0
-    number = ctypes.get_errno()
-    in_parent()
-    if pid < 0:
-        raise OSError(number, os.strerror(number))
-    return pid

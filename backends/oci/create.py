@@ -10,24 +10,24 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from backends.errors import InnkeeperError, StartFailed, os_error_text
+from backends.errors import StartFailed, os_error_text
+from backends.kernel import cloning
 from backends.kernel.account import Account
 from backends.kernel.cgroup_entrance import Entrance
-from backends.oci import ending, hooks, init, messages, process, rootfs, stage, steps
+from backends.oci import birth, ending, hooks, init, messages, process, rootfs, stage, steps
+from backends.oci.birth import BearInit
+from backends.oci.conversation import Conversation, raise_failure
 from backends.oci.request import Created, CreateRequest, check_descriptors
-from backends.oci.rootfs import Scene
 from backends.oci.stage import Namespaces
-from backends.trace import Recorder, Step, StepRecord
+from backends.oci.work import Work
+from backends.trace import Recorder
 
 __all__ = ["CreateRequest", "Created", "create", "started"]
-
-_LAST_WORD_S = 1.0
 
 
 def create(request: CreateRequest, recorder: Recorder) -> Created:
@@ -40,7 +40,7 @@ def create(request: CreateRequest, recorder: Recorder) -> Created:
         if isinstance(error, TimeoutError):
             raise StartFailed(f"it did not come up within {request.timeout_s:.0f} s") from error
         if isinstance(error, OSError):
-            raise StartFailed(f"{creation.at_work}{os_error_text(error)}") from error
+            raise StartFailed(f"{creation.work.at_work}{os_error_text(error)}") from error
         if isinstance(error, messages.Closed):
             raise creation.death() from None
         raise
@@ -56,7 +56,7 @@ def started(created: Created, recorder: Recorder | None = None, *, is_open: bool
                 messages.send(sync, {"start": True})
             while True:
                 message, _ = messages.receive(sync)
-                _raise_failure(message)
+                raise_failure(message)
         except messages.Closed:
             return
         except TimeoutError as error:
@@ -71,51 +71,33 @@ class _Creation:
     """What a creation has made so far, so that a failure can take it back."""
 
     def __init__(self, request: CreateRequest, recorder: Recorder) -> None:
-        self._request, self._recorder = request, recorder
+        self._request = request
         self._namespaces = Namespaces.of(request.config)
-        self._done: list[Step] = []
+        self.work = Work(recorder)
+        self._created = Created(0, -1)
+        self._talk: Conversation | None = None
         self._fds: list[int] = []
         """Of ours, closed when it is over either way."""
 
-        self._sync: socket.socket | None = None
-        self._stage_pid = 0
         self._group_was_there = True
-        self._created = Created(0, -1)
-        self._failed_step = ""
+        self._has_group = self._was_refused = False
         self._oom_kills = 0
 
-    @property
-    def at_work(self) -> str:
-        """The beginning of an error text: what was being done."""
-        return f"cannot {self._failed_step}: " if self._failed_step else ""
-
     def run(self) -> Created:
-        request = self._request
+        request, created = self._request, self._created
         check_descriptors(request.first_fd - 3)
         self._check_group()
-        scene = steps.scene_of(request, self._namespaces)
         # Compiles the system call filter, which is then found ready in the child, and tells what cannot be.
         process.privilege_steps(request.config, request.config["process"], Account(0, 0, (), "/"))
-        namespace_fds = self._namespaces.open()
-        self._fds += namespace_fds.values()
-        self._run(rootfs.runtime_steps(scene))
-        mount_fds = rootfs.host_mount_fds(scene)
-        self._fds += mount_fds.values()
-        request.gate.open()
-        sync, theirs = messages.pair()
-        self._sync = sync
-        with theirs:
-            sync.settimeout(request.timeout_s)
-            self._fork(scene, namespace_fds, mount_fds, theirs)
-        self._close_fds()
-        self._run(steps.group_steps(request))
-        self._hear(lambda message: "pid" in message)
+        talk = self._begin()
+        if not created.pid:
+            self._make_group()
+            talk.hear_of("pid")
         self._join()
-        with suppress(messages.Closed):  # then it has said why, which is heard next
-            messages.send(sync, {"go": True, "state": self._state_for_init()})
-        self._hear(lambda message: "created" in message)
-        self._created.sync, self._created.undo = sync, self.undo
-        return self._created
+        talk.go(self._state_for_init())
+        talk.hear_of("created")
+        created.sync, created.undo = talk.sync, self.undo
+        return created
 
     def _check_group(self) -> None:
         group = self._request.group
@@ -127,37 +109,92 @@ class _Creation:
         if group.is_frozen():
             raise StartFailed("container's cgroup unexpectedly frozen")
 
-    def _fork(
-        self, scene: Scene, namespace_fds: dict[str, int], mount_fds: dict[int, int], theirs: socket.socket
-    ) -> None:
+    def _begin(self) -> Conversation:
+        """Make init, or the stage that makes it."""
+        request, scene = self._request, steps.scene_of(self._request, self._namespaces)
+        namespace_fds = self._namespaces.open()
+        self._fds += namespace_fds.values()
+        self.work.run(rootfs.runtime_steps(scene))
+        mount_fds = rootfs.host_mount_fds(scene)
+        self._fds += mount_fds.values()
+        request.gate.open()
+        sync, theirs = messages.pair()
+        sync.settimeout(request.timeout_s)
+        talk = self._talk = Conversation(sync, request, self._created, self.work)
+
+        def become(entrance: Entrance | None) -> None:
+            init.run(request, self._namespaces, scene, mount_fds, theirs, entrance)
+
+        with theirs:
+            if not self._bear(become):
+                talk.stage_pid = self._fork(namespace_fds, theirs, become)
+        self._close_fds()
+        return talk
+
+    def _bear(self, become: stage.Become) -> bool:
+        """Make init without a stage; False if that cannot be."""
+        request, namespaces = self._request, self._namespaces
+        if not birth.is_possible(namespaces):
+            return False
+        self._make_group()
+        entrance = Entrance(request.group) if request.group is not None else None
+
+        def be_born() -> None:
+            self._leave_runtime()
+            stage.hide()
+            become(entrance)
+
+        try:
+            pid = int(self.work.result(BearInit(namespaces.new_types(), entrance, be_born)))
+        except OSError as error:
+            self._was_refused = error.errno in cloning.UNAVAILABLE
+            if self._was_refused:
+                return False
+            raise
+        finally:
+            if entrance is not None:
+                entrance.close()
+        self._created.pid, self._created.pidfd = pid, os.pidfd_open(pid)
+        return True
+
+    def _fork(self, namespace_fds: Mapping[str, int], theirs: socket.socket, become: stage.Become) -> int:
         request = self._request
-        assert self._sync is not None
-        offsets = bool((request.config.get("linux") or {}).get("timeOffsets"))
         pid = os.fork()
         if pid == 0:
             try:
-                self._sync.close()
-                for fd in request.own_fds:
-                    os.close(fd)
+                self._leave_runtime()
                 stage.run(
                     self._namespaces,
                     namespace_fds,
-                    offsets,
                     theirs,
-                    lambda entrance: init.run(request, self._namespaces, scene, mount_fds, theirs, entrance),
+                    become,
+                    has_offsets=bool((request.config.get("linux") or {}).get("timeOffsets")),
                     group=request.group.path if request.group is not None else None,
+                    may_be_born=not self._was_refused,
                     is_traced=request.is_traced,
                 )
             finally:
                 os._exit(0)
-        self._stage_pid = pid
+        return pid
+
+    def _make_group(self) -> None:
+        if not self._has_group:
+            self._has_group = True
+            self.work.run(steps.group_steps(self._request))
+
+    def _leave_runtime(self) -> None:
+        """In a fork of ours: close what is not for it."""
+        assert self._talk is not None
+        self._talk.sync.close()
+        for fd in self._request.own_fds:
+            os.close(fd)
 
     def _join(self) -> None:
         """Init exists: give it its network, and let the hooks see it."""
         request, pid = self._request, self._created.pid
-        self._run(steps.joined_steps(request, pid))
+        self.work.run(steps.joined_steps(request, pid))
         with request.holding():
-            self._run(request.host_steps(pid))
+            self.work.run(request.host_steps(pid))
         for kind in ("prestart", "createRuntime"):
             if (request.config.get("hooks") or {}).get(kind):
                 # The deprecated kind is told what it always was, and what runtime-tools checks.
@@ -170,127 +207,29 @@ class _Creation:
             return None
         return self._request.state("creating", self._created.pid)
 
-    def _run(self, wanted: Sequence[Step]) -> None:
-        for step in wanted:
-            self._failed_step = ""
-            try:
-                self._recorder.run(step)
-            except OSError:
-                self._failed_step = step.describe()
-                raise
-            self._done.append(step)
-
-    # ------------------------------------------------------------------ messages
-
-    def _hear(self, is_awaited: Callable[[dict[str, Any]], bool]) -> None:
-        """Take messages of the stage and init until the awaited one."""
-        assert self._sync is not None
-        while True:
-            message, fds = messages.receive(self._sync)
-            self._take(message, fds)
-            if is_awaited(message):
-                return
-
-    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
-        if "steps" in message:
-            for raw in message["steps"]:
-                record = StepRecord(**raw)
-                self._failed_step = record.text if record.error else ""
-                self._recorder.keep(record)
-        elif "need" in message:
-            self._serve(message["need"])
-        elif "pid" in message:
-            self._created.pid = int(message["pid"])
-            self._created.pidfd = os.pidfd_open(self._created.pid)
-            with suppress(ChildProcessError):
-                os.waitpid(self._stage_pid, 0)
-            self._stage_pid = 0
-        elif "terminal" in message:
-            self._created.terminal_fd = fds[0]
-        elif "seccomp" in message:
-            self._send_listener(fds[0])
-        _raise_failure(message)
-
-    def _serve(self, need: str) -> None:
-        assert self._sync is not None
-        if need == "group":
-            self._send_entrance()
-            return
-        part = self._request.config["linux"]
-        if need == "maps":
-            from backends.kernel.userns import MapUsers
-
-            maps = part.get("uidMappings") or (), part.get("gidMappings") or ()
-            self._run([MapUsers(self._stage_pid, *maps)])
-        else:
-            from backends.kernel.timens import SetOffsets
-
-            self._run([SetOffsets(self._stage_pid, part["timeOffsets"])])
-        messages.send(self._sync, {"ok": True})
-
-    def _send_entrance(self) -> None:
-        """The group is made by now: the stage gets the files by which init enters it."""
-        assert self._sync is not None
-        assert self._request.group is not None
-        entrance = Entrance(self._request.group)
-        try:
-            fds = [fd for fd in entrance.fds if fd >= 0]
-            messages.send(self._sync, {"has_v2": entrance.has_v2}, fds)
-        finally:
-            entrance.close()
-
-    def _send_listener(self, fd: int) -> None:
-        from backends.oci import notify
-
-        try:
-            state = self._request.state("creating", self._created.pid)
-            notify.send(self._request.config["linux"]["seccomp"], state, self._created.pid, fd)
-        finally:
-            os.close(fd)
-
     # ------------------------------------------------------------------ the end
 
     def death(self) -> StartFailed:
         """Their end of the socket closed before they could say why."""
         if self._oom_kills:
             return StartFailed("its memory limit is too low to start it", hint="give it more: --memory")
-        return StartFailed(f"{self.at_work}its init died before it ran the program")
+        return StartFailed(f"{self.work.at_work}its init died before it ran the program")
 
     def undo(self) -> None:
-        """Take back what was done, last first; what the kernel refuses is left, so that all the rest goes."""
+        """End it, and take back what was done."""
         created, group = self._created, self._request.group
         self._oom_kills = (group.oom_kills() or 0) if group is not None and group.exists() else 0
-        if self._sync is not None:
-            self._learn_of_init(self._sync)
-            self._sync.close()
-        if self._stage_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self._stage_pid, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(self._stage_pid, 0)
+        if self._talk is not None:
+            self._talk.end()
         if created.pidfd >= 0:
             ending.end(created.pid, created.pidfd)
         if created.terminal_fd is not None:
             os.close(created.terminal_fd)
         self._close_fds()
-        for step in reversed(self._done):
-            with suppress(OSError, InnkeeperError):
-                step.undo()
+        self.work.undo()
         if group is not None and not self._group_was_there:
             ending.remove(group)
-        self._done, self._created = [], Created(0, -1)
-
-    def _learn_of_init(self, sync: socket.socket) -> None:
-        """Init may have failed before the stage told of it."""
-        if self._stage_pid:
-            sync.settimeout(_LAST_WORD_S)
-            with suppress(messages.Closed, OSError, ValueError):
-                while not self._created.pid:
-                    message, fds = messages.receive(sync)
-                    for fd in fds:
-                        os.close(fd)
-                    if "pid" in message:
-                        self._take(message, [])
+        self._talk, self._created = None, Created(0, -1)
 
     def _close_fds(self) -> None:
         self._request.gate.close()
@@ -298,9 +237,3 @@ class _Creation:
             with suppress(OSError):
                 os.close(fd)
         self._fds = []
-
-
-def _raise_failure(message: dict[str, Any]) -> None:
-    if "failed" in message:
-        hint = message.get("hint", "")
-        raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=hint)

@@ -9,21 +9,18 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backends.kernel import joining, linux
+from backends.kernel import joining
 from backends.kernel.cgroup_entrance import EnterGroup, Entrance
 from backends.kernel.joining import FILES
 from backends.kernel.keyring import JoinSessionKeyring
-from backends.kernel.title import hide_arguments
-from backends.oci import entering, messages, process, program, terminal
+from backends.oci import entering, messages, process, program, stage, terminal
 from backends.oci.errors import NotRunning
 from backends.oci.join_request import JoinRequest
 from backends.oci.messages import StepRunner
-from backends.oci.stage import TITLE
 
 
 def kinds_to_join(config: Mapping[str, Any], pid: int) -> list[str]:
@@ -39,12 +36,9 @@ def _differs(kind: str, pid: int) -> bool:
 
 def run(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
     """Run in a fork of the runtime: enter the cgroup and the namespaces, and fork the program's process."""
-    signal.set_wakeup_fd(-1)
     runner = StepRunner("stage", sync, is_traced=request.is_traced)
     try:
-        # Nobody in there shall trace us, or read our memory or our binary through /proc (CVE-2019-5736).
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        hide_arguments(TITLE)
+        stage.hide()
         runner.run_all(process.affinity_steps(request.process, 0, final=False))
         entrance = None
         if request.group is not None:

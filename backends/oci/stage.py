@@ -52,8 +52,12 @@ class Namespaces:
 
     def new_steps(self) -> list[Step]:
         """Return what makes the rest; that of cgroups comes when init is in its own group."""
-        rest = tuple(kind for kind in _ORDER if kind in self.new)
+        rest = self.new_types()
         return [Unshare(rest)] if rest else []
+
+    def new_types(self) -> tuple[str, ...]:
+        """Return the types of those that new_steps makes."""
+        return tuple(kind for kind in _ORDER if kind in self.new)
 
     def open(self) -> dict[str, int]:
         """Open those of others, as the runtime sees their paths; the caller closes them. Raises InnkeeperError."""
@@ -71,30 +75,31 @@ class Namespaces:
 TITLE = "inn-init"
 """What ps shows of a container's process that has not become its program yet."""
 
+Become = Callable[[Entrance | None], None]
+"""What init does: it never comes back. Gets the way into its group."""
+
 _ORDER = ("mount", "pid", "network", "ipc", "uts", "time")
 
 
 def run(
     namespaces: Namespaces,
     fds: Mapping[str, int],
-    has_offsets: bool,
     sync: socket.socket,
-    run_init: Callable[[Entrance | None], None],
+    become: Become,
     *,
+    has_offsets: bool,
     group: str | None,
+    may_be_born: bool,
     is_traced: bool,
 ) -> None:
     """Run in a fork of the runtime. Comes back in the stage when init has been forked; init never does.
 
-    group is the path of init's control group, into which it is born as far as the kernel allows; the stage, which
-    has no part in the container's limits, never is in it.
+    group is the path of init's control group, into which it is born where that may be; the stage, which has no
+    part in the container's limits, never is in it.
     """
-    signal.set_wakeup_fd(-1)
     runner = StepRunner("stage", sync, is_traced=is_traced)
     try:
-        # Nobody in a namespace that we enter shall trace us, or read our memory or our binary through /proc.
-        linux.prctl(linux.PR_SET_DUMPABLE, 0)
-        hide_arguments(TITLE)
+        hide()
         runner.run_all(namespaces.join_steps(fds))
         if "user" in namespaces.new:
             runner.run_all(namespaces.user_steps())
@@ -106,14 +111,24 @@ def run(
         runner.flush()
         # Nobody is born in a group of which his user namespace has no say, or out of sight of his cgroup namespace;
         # and a birth that the kernel refuses would leave a new pid namespace without a first process, for good.
-        can_be_born = "user" not in namespaces and "cgroup" not in namespaces.paths
-        pid = entrance.fork() if entrance is not None and can_be_born else os.fork()
+        may_be_born = may_be_born and "user" not in namespaces and "cgroup" not in namespaces.paths
+        pid = entrance.fork() if entrance is not None and may_be_born else os.fork()
         if pid == 0:
-            run_init(entrance)
+            become(entrance)
             os._exit(125)
         messages.send(sync, {"pid": pid})
     except Exception as error:  # the end of a forked process
         runner.report(error)
+
+
+def hide() -> None:
+    """In a fork of the runtime that is to enter a container: be out of sight of who is in there.
+
+    Nobody shall trace us, read our memory, open our binary (CVE-2019-5736), or see what the runtime was called with.
+    """
+    signal.set_wakeup_fd(-1)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    hide_arguments(TITLE)
 
 
 def _be_mapped(sync: socket.socket) -> None:

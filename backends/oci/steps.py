@@ -21,7 +21,8 @@ from backends.kernel.cgroup_entrance import EnterGroup, Entrance
 from backends.kernel.keyring import USER_SEARCH, JoinSessionKeyring
 from backends.kernel.namespaces import SetDomainname, SetHostname, Unshare, WriteSysctls
 from backends.kernel.netlink import LoopbackUp
-from backends.oci import cgroups, process, resources, rootfs
+from backends.oci import birth, cgroups, process, resources, rootfs
+from backends.oci.birth import BearInit
 from backends.oci.request import CreateRequest
 from backends.oci.rootfs import Scene
 from backends.oci.stage import Namespaces
@@ -102,9 +103,12 @@ def explain(request: CreateRequest, user: Account, runtime: str = "runtime") -> 
     namespaces = Namespaces.of(request.config)
     scene = scene_of(request, namespaces)
     final = process.privilege_steps(request.config, request.config["process"], user)
+    making: tuple[str, Sequence[Step]] = (runtime, [BearInit(namespaces.new_types())])
+    if not birth.is_possible(namespaces):
+        making = ("stage", [*namespaces.join_steps({}), *namespaces.user_steps(), *namespaces.new_steps()])
     parts: list[tuple[str, Sequence[Step]]] = [
         (runtime, group_steps(request)),
-        ("stage", [*namespaces.join_steps({}), *namespaces.user_steps(), *namespaces.new_steps()]),
+        making,
         (runtime, [*joined_steps(request, 0), *request.host_steps(0)]),
         ("init", alone_steps(request, namespaces, scene, {}, None)),
         ("init", inside_steps(request, namespaces)),

@@ -210,7 +210,7 @@ def test_each_step_of_a_start_is_recorded_by_the_process_that_did_it(native: Nat
     guest = run("true", cpus=0.5)
     native.wait(guest.ref, timeout_s=30)
     records = native.trace(guest.ref)
-    assert {"supervisor", "stage", "init"} == {record.process for record in records}
+    assert {"supervisor", "init"} == {record.process for record in records}
     assert {"mount", "unshare", "pivot_root", "seccomp", "veth", "write", "capabilities"} <= {r.kind for r in records}
     assert all(record.duration_s >= 0 and not record.error for record in records)
 
@@ -223,5 +223,5 @@ def test_the_plan_that_is_explained_is_the_one_that_runs(native: NativeBackend) 
     native.start(guest.ref, R)
     ran = [(record.process, record.kind) for record in native.trace(guest.ref)]
     # Supervisor and init work at the same time; each does its own steps in the order of the plan.
-    for name in ("supervisor", "stage", "init"):
+    for name in ("supervisor", "init"):
         assert [step for step in ran if step[0] == name] == [step for step in explained if step[0] == name]
