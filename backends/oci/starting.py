@@ -53,8 +53,9 @@ def _run_poststart(container: Container) -> None:
     try:
         hooks.run(container.config(), "poststart", container.oci_state("running"), folder=container.state["bundle"])
     except hooks.HookFailed:
-        # As runc: "the container is killed", its state stays for delete.
+        # "the runtime MUST generate an error, stop the container, and continue the lifecycle at step 12", its removal.
         lifecycle.end(container)
+        lifecycle.destroy(container, kill_all=True)
         raise
 
 

@@ -96,10 +96,13 @@ def test_deleting_by_force_what_is_not_there_is_no_error(bundle: Bundle) -> None
     assert bundle.oci("delete", "--force", "nobody").code == 0
 
 
-def test_one_that_waits_for_its_start_can_be_deleted(bundle: Bundle, name: str) -> None:
+def test_one_that_waits_for_its_start_is_deleted_by_force_only(bundle: Bundle, name: str) -> None:
     create(bundle, name)
 
-    assert bundle.oci("delete", name).code == 0
+    refused = bundle.oci("delete", name)
+
+    assert is_refused(refused, f"cannot delete container {name} that is not stopped: created")
+    assert bundle.oci("delete", "--force", name).code == 0
     assert groups_of(name) == []
 
 
@@ -284,3 +287,30 @@ def test_it_waits_with_nothing_of_its_callers_open(bundle: Bundle, name: str) ->
     assert {target for target in targets if not target.startswith(("pipe:", "socket:", "anon_inode:"))} <= {
         str(bundle.folder / "state" / name / "exec.fifo")
     }
+
+
+def test_a_poststart_hook_that_fails_ends_and_removes_it(bundle: Bundle, name: str) -> None:
+    bundle.config["hooks"] = {"poststart": [{"path": "/bin/false"}]}
+    bundle.write()
+    create(bundle, name)
+
+    done = bundle.oci("start", name)
+
+    assert is_refused(done, "error running poststart hook #0")
+    assert is_refused(bundle.oci("state", name), "container does not exist")
+    assert groups_of(name) == []
+
+
+def test_poststop_hooks_run_all_and_cannot_keep_it(bundle: Bundle, name: str) -> None:
+    mark = bundle.folder / "mark"
+    hooks = [{"path": "/bin/false"}, {"path": "/bin/sh", "args": ["sh", "-c", f"cat > {mark}"]}]
+    bundle.config["hooks"] = {"poststop": hooks}
+    bundle.write()
+    running(bundle, name)
+
+    done = bundle.oci("delete", "--force", name)
+
+    assert done.code == 0
+    assert "level=warning" in done.err
+    told = json.loads(mark.read_text())
+    assert (told["id"], told["status"]) == (name, "stopped")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.kernel import lsm
 from tests.oci.life import is_refused, left_behind, running
 from tests.tools.bundles import Bundle
 from tests.tools.needs import needs
@@ -160,3 +161,15 @@ def test_many_are_deleted_by_a_pattern(bundle: Bundle) -> None:
 
     assert bundle.oci("delete", "--force", "--regex", "many-.*").code == 0
     assert bundle.oci("list", "-q").out == "other\n"
+
+
+def test_labels_of_a_module_that_is_not_there_are_left_out_with_a_warning(bundle: Bundle) -> None:
+    if lsm.has_apparmor():
+        pytest.skip("this kernel has AppArmor")
+    bundle.process["apparmorProfile"] = "docker-default"
+
+    done = bundle.sh("echo hi")
+
+    assert (done.code, done.out) == (0, "hi\n"), done
+    assert "level=warning" in done.err
+    assert "this kernel has no AppArmor" in done.err
