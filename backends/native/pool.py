@@ -38,15 +38,14 @@ class Pool:
         """Make a pair if there is none and it is time. Call it when nothing else is to be done."""
         if self._like is None or self._orders is not None or time.monotonic() < self._due_s:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Known before the fork: the pair lets go of our end, and so hears it when we end.
+        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
                 self._pid = self._fork(theirs, self._like)
             except OSError:  # too many processes; it is only a convenience
-                ours.close()
+                self.close()
                 self._like = None
-                return
-        self._orders = ours
 
     def take(self, order: Mapping[str, Any], client: socket.socket) -> int:
         """Give an order to the pair; return the supervisor's pid, or 0 if there is no pair for it."""
