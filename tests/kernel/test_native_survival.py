@@ -185,3 +185,14 @@ def test_a_spawner_that_dies_when_it_starts_is_not_waited_for(
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(StartFailed, match="dies when it starts"):
         native.start(guest.ref, R)
+
+
+def test_what_stands_by_for_the_next_run_ends_with_the_spawner(native: NativeBackend, root: Path) -> None:
+    guest = native.run(ContainerSpec("host", ("true",), network="none"), R)
+    native.wait(guest.ref, timeout_s=30)
+    wait_until(lambda: not native._store.is_supervised(guest.ref.id))
+    spawner = spawner_pid(root)
+    children = Path(f"/proc/{spawner}/task/{spawner}/children")
+    standing_by = wait_until(lambda: [int(pid) for pid in children.read_text().split() if is_alive(int(pid))])
+    native.shutdown()
+    wait_until(lambda: not any(is_alive(pid) for pid in (*standing_by, spawner)))
