@@ -83,6 +83,11 @@ class Recorder:
         self.records: list[StepRecord] = []
         self._sink = sink
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody is told of each record as it comes."""
+        return self._sink is not None
+
     def run(self, step: Step) -> Any:
         """Run the step, record it also when it fails, and return its result."""
         began, clock = time.time(), time.perf_counter()

@@ -67,15 +67,14 @@ class SpawnerClient:
             self._wait_until_gone()
         raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
 
-    def run(self, spec: Mapping[str, Any], keep: Callable[[StepRecord], None]) -> str:
+    def run(self, spec: Mapping[str, Any]) -> str:
         """Have a container made and started; return its id. Raises StartFailed or what making it raises."""
         for _ in range(3):
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
-                    request = {"op": "run", "spec": spec, "steps": True, "version": code_version()}
-                    protocol.send(sock, request)
-                    answer = self._follow(sock, keep)
+                    protocol.send(sock, {"op": "run", "spec": spec, "version": code_version()})
+                    answer = self._follow(sock, lambda _: None)
                 except protocol.Closed:
                     raise StartFailed("its supervisor died", hint="see `inn ps -a`") from None
                 except TimeoutError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backends.errors import InnkeeperError, StartFailed
@@ -18,6 +18,7 @@ from backends.native.record import ContainerRecord
 from backends.native.store import TRACE, ContainerStore
 from backends.native.sweep import end_kernel_side
 from backends.oci.ending import end
+from backends.oci.request import CreateRequest
 from backends.trace import Recorder
 
 if TYPE_CHECKING:
@@ -52,12 +53,16 @@ class Launch:
             return [("stdout", self.terminal_fd)]
         return self._maker.pipes.outputs if self._maker is not None else []
 
-    def run(self) -> None:
-        """Start the container. Raises StartFailed; undo() is then the caller's."""
+    def begin(self) -> None:
+        """Let a maker start the container. Raises StartFailed."""
         if self._maker is None:
             self._maker = self._begin()
         else:
             self._maker.ask({"go": True})
+
+    def run(self) -> None:
+        """Wait until it runs. Raises StartFailed; undo() is then the caller's."""
+        assert self._maker is not None
         try:
             message, fds = self._maker.answer()
         finally:
@@ -100,14 +105,20 @@ def make(
     store: ContainerStore,
     host: CgroupHost,
     record: ContainerRecord,
-    client: socket.socket | None,
+    client: socket.socket | None = None,
     secrets_fd: int = -1,
+    *,
+    when_ready: Callable[[], object] = lambda: None,
 ) -> None:
-    """Run in the maker: start the container and tell supervisor and client how it went."""
-    folder = store.folder(record.id)
-    trace = Trace(folder / TRACE)
+    """Run in the maker: start the container and tell supervisor and client how it went.
+
+    when_ready is called when all is known and nothing has been done yet.
+    """
+    trace = Trace(store.folder(record.id) / TRACE)
     try:
-        _make(worker, store, host, record, folder, secrets_fd, client)
+        request = _request(worker, store, host, record, secrets_fd)
+        when_ready()
+        _make(worker, store, record, request, client)
     except (InnkeeperError, OSError) as error:
         worker.tell_steps(client)
         trace.write(worker.records)
@@ -116,23 +127,14 @@ def make(
     trace.write(worker.records)
 
 
-def _make(
-    worker: Worker,
-    store: ContainerStore,
-    host: CgroupHost,
-    record: ContainerRecord,
-    folder: Path,
-    secrets_fd: int,
-    client: socket.socket | None,
-) -> None:
+def _request(
+    worker: Worker, store: ContainerStore, host: CgroupHost, record: ContainerRecord, secrets_fd: int
+) -> CreateRequest:
     config = store.config(record.id)
     if record.privileged:
         config = devices.as_now(config)
-    group = host.group(config["linux"]["cgroupsPath"])
-    if group.exists():
-        end_kernel_side(store, group, record)  # of a run whose supervisor died
-    terminal = bool(config["process"].get("terminal"))
-    request = plan.request(
+    folder, terminal = store.folder(record.id), bool(config["process"].get("terminal"))
+    return plan.request(
         record,
         config,
         folder,
@@ -143,12 +145,20 @@ def _make(
         secrets_fd=secrets_fd,
         overlay_fd=plan.open_overlay(record, config, folder),
     )
-    driver = drivers.from_checkpoint(folder) or drivers.get(record.driver, store.run_dir)
+
+
+def _make(
+    worker: Worker, store: ContainerStore, record: ContainerRecord, request: CreateRequest, client: socket.socket | None
+) -> None:
+    assert request.group is not None
+    if request.group.exists():
+        end_kernel_side(store, request.group, record)  # of a run whose supervisor died
+    driver = drivers.from_checkpoint(store.folder(record.id)) or drivers.get(record.driver, store.run_dir)
     created = driver.create(request, Recorder("supervisor", worker.keep))
     try:
         driver.started(created)
         worker.tell_steps(client)
-        worker.succeed(created, group.path)
+        worker.succeed(created, request.group.path)
     except BaseException:
         created.undo()
         raise

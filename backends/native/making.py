@@ -20,7 +20,7 @@ from backends.model import (
     Image,
     Limits,
 )
-from backends.native import drivers, limiting, names, rootless, secrets, spec, user_network, userns
+from backends.native import drivers, limiting, names, rootless, secrets, spec, tracing, user_network, userns
 from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
@@ -28,7 +28,7 @@ from backends.native.looking import limits_json
 from backends.native.options import first_process, namespaces
 from backends.native.options import names as container_names
 from backends.native.record import ContainerRecord
-from backends.trace import Recorder, Step
+from backends.trace import Recorder, Step, StepRecord
 
 _END_TIMEOUT_S = 10.0
 
@@ -56,7 +56,11 @@ class Making(Living):
             guest = self.create(asked, recorder)
             self.start(guest.ref, recorder)
             return self._guest(guest.ref)
-        return self._guest(GuestRef(NAME, self._spawner.run(to_json(asked), recorder.keep)))
+        ref = GuestRef(NAME, self._spawner.run(to_json(asked)))
+        if recorder.is_watched:
+            for line in tracing.read(self._trace_path(ref)):
+                recorder.keep(StepRecord.from_json(line))
+        return self._guest(ref)
 
     def make_record(self, asked: ContainerSpec, container_id: str = "") -> ContainerRecord:
         """Make a container, with an id that is given or a new one, and return what is on record of it."""

@@ -37,7 +37,7 @@ def supervise(backend: NativeBackend, order: Order, client: socket.socket, maker
         spec = order.get("spec") or {}
         if maker is None:
             maker = Maker(lambda worker: _to_order(worker, backend), keep_stdin=bool(spec.get("stdin")))
-        maker.ask({"id": container_id, "spec": spec}, [client.fileno()] if order.get("steps") else [])
+        maker.ask({"id": container_id, "spec": spec})
         made, _ = maker.answer()
         supervisor = Supervisor(store, container_id, host)
         try:
@@ -78,10 +78,9 @@ def _to_order(worker: Worker, backend: NativeBackend, like: Order | None = None)
     if like is not None:
         _rehearse(backend, like)
     try:
-        order, fds = worker.hear()
+        order, _ = worker.hear()
     except protocol.Closed:
         return
-    client = socket.socket(fileno=fds[0]) if fds else None
     try:
         record = backend.make_record(asked.from_json(order["spec"]), str(order["id"]))
     except (InnkeeperError, OSError) as error:
@@ -89,12 +88,10 @@ def _to_order(worker: Worker, backend: NativeBackend, like: Order | None = None)
         return
     worker.say({"name": record.name})
     try:
-        worker.hear()
-    except protocol.Closed:
+        make(worker, store, host, record, when_ready=worker.hear)
+    except protocol.Closed:  # the supervisor died before it had the life lock
         with suppress(NotFound, OSError):
             store.remove(record)
-        return
-    make(worker, store, host, record, client)
 
 
 def _rehearse(backend: NativeBackend, like: Order) -> None:

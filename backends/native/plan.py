@@ -16,6 +16,7 @@ from backends.kernel import fuse_overlay, mapped_overlay, mounts, netlink
 from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
+from backends.model import Limits
 from backends.native import apparmor, nat, rootless
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
@@ -128,7 +129,7 @@ def _state(
 def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
     devices = resources.device_steps(group, config["linux"]["resources"].get("devices") or ())
     profile = [LoadProfile()] if config["process"].get("apparmorProfile") == apparmor.NAME else []
-    return [*profile, *group.limit_steps(limits_of(config)), *devices]
+    return [*profile, *group.limit_steps(limits_of(config), Limits()), *devices]
 
 
 def _links(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
@@ -143,7 +144,7 @@ def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]
     return [
         netlink.EnsureBridge(record.bridge, record.gateway, record.prefix_length),
         netlink.MakeVeth(record.host_link, "eth0", record.bridge, pid, record.mac),
-        *(nat.steps(record, run_dir) if run_dir is not None else ()),
+        *nat.steps(record, run_dir or Path()),  # without one it is only shown
     ]
 
 

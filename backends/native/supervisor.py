@@ -107,6 +107,7 @@ class Supervisor:
         except StartFailed as error:
             with suppress(OSError, InnkeeperError):
                 self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
+                (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
             self.store.release_life_lock(self.id, self.alive_fd)
             raise
         teller.tell({"ok": True, "pid": self.init_pid, "id": self.id})
@@ -147,6 +148,8 @@ class Supervisor:
     def _begin(self, client: socket.socket | None, maker: Maker | None = None) -> None:
         launch = Launch(self, client, maker)
         try:
+            launch.begin()
+            self._listen()  # while the maker is at work
             launch.run()
             self._take_over(launch)
         except StartFailed:
@@ -168,7 +171,6 @@ class Supervisor:
         source = launch.terminal_fd if launch.terminal_fd is not None else launch.stdin_fd
         if source is not None:
             self.input = InputPump(self.selector, source, is_terminal=launch.terminal_fd is not None)
-        self._listen()
         for stream, fd in launch.outputs:
             self._watch_output(stream, fd)
         self.exit_code, self._note = None, ""
