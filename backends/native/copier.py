@@ -17,7 +17,7 @@ import tarfile
 from contextlib import suppress
 from typing import Any
 
-from backends.errors import os_error_text
+from backends.errors import InnkeeperError, os_error_text
 from backends.kernel import linux, mounts
 from backends.kernel.tarring import Unpacker, open_inside, pack
 
@@ -43,6 +43,9 @@ def main() -> None:
         text = os_error_text(error) if error.strerror else str(error)
         _tell(status, {"error": text, "kind": type(error).__name__})
         os._exit(1)
+    except InnkeeperError as error:
+        _tell(status, {"error": error.message, "kind": type(error).__name__})
+        os._exit(1)
     except tarfile.TarError as error:
         _tell(status, {"error": f"the archive is damaged: {error}", "kind": "TarError"})
         os._exit(1)
@@ -55,6 +58,12 @@ def _tell(status: int, message: dict[str, Any]) -> None:
 
 def _mount(job: dict[str, Any]) -> int:
     """Mount the container's layers, and what is bound into them, where nobody else sees it."""
+    if job["maps"]:
+        from backends.kernel import idmap, mapped_overlay
+
+        uids, gids = job["maps"]
+        job["user_namespace"] = idmap.user_namespace(uids, gids)
+        return mapped_overlay.open_overlay(job["layers"], job["upper"], job["work"], uids, gids)
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     mounts.MountOverlay(tuple(job["layers"]), job["upper"], job["work"], job["target"]).run()

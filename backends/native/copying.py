@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from backends.container import Archive
-from backends.errors import InnkeeperError, NotFound, PermissionDenied, Unsupported, UsageError, WrongState
+from backends.errors import InnkeeperError, NotFound, PermissionDenied, UsageError, WrongState
 from backends.kernel import procfs
 from backends.model import GuestRef
 from backends.native.core import LIVE
@@ -63,8 +63,6 @@ class Copying(Living):
         has_users = any(space["type"] == "user" for space in config["linux"].get("namespaces", ()))
         if guest.state in LIVE:
             return job | self._live(ref, stack, has_users=has_users)
-        if has_users:
-            raise Unsupported(f"cannot copy: {guest.name} has users of its own and does not run", hint="start it first")
         stack.enter_context(self._store.locked(ref.id, timeout_s=_LOCK_S))  # nobody starts it meanwhile
         if self._guest(ref).state in LIVE:
             raise WrongState(f"{guest.name} has just been started", hint="try again")
@@ -72,8 +70,11 @@ class Copying(Living):
         binds = [
             [mount["source"], mount["destination"]] for mount in config.get("mounts", ()) if mount.get("type") == "bind"
         ]
+        sides = [config["linux"].get(name) or () for name in ("uidMappings", "gidMappings")]
+        maps = [[(entry["containerID"], entry["hostID"], entry["size"]) for entry in side] for side in sides]
         return job | {"layers": record.layers, "upper": str(folder / "upper"), "work": str(folder / "work"),
-                      "target": str(folder / config["root"]["path"]), "binds": binds}  # fmt: skip
+                      "target": str(folder / config["root"]["path"]), "binds": binds,
+                      "maps": maps if has_users else None}  # fmt: skip
 
     def _live(self, ref: GuestRef, stack: ExitStack, *, has_users: bool) -> dict[str, Any]:
         status = self._store.status(ref.id)

@@ -202,3 +202,19 @@ def test_a_copy_that_is_given_up_ends_its_process_and_lets_the_container_start(n
     archive.stream.close()
     native.start(guest.ref, R)
     assert now(native, guest).state is GuestState.RUNNING
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_owners_are_those_that_a_container_with_users_of_its_own_sees(
+    native: NativeBackend, run: Run, state: str
+) -> None:
+    try:
+        guest = run("sh", "-c", "touch /root/f; chown 5:6 /root/f; echo up; exec sleep 1000", userns="auto")
+    except InnkeeperError as error:
+        pytest.skip(f"no user namespaces here: {error.message}")
+    wait_until(lambda: "up" in log_of(native, guest))
+    if state == "stopped":
+        native.stop(guest.ref, R, timeout_s=0)
+    native.copy_in(guest.ref, "/root", archive_of(a=b"1"), R)
+    found = copied_out(native, guest.ref, "/root/.")
+    assert [(found[name].uid, found[name].gid) for name in ("./f", "./a")] == [(5, 6), (1234, 567)]
