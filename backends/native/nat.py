@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.errors import InnkeeperError, StartFailed
+from backends.errors import InnkeeperError, StartFailed, Unsupported
 from backends.kernel import nft
 from backends.kernel.mounts import KernelStep
 from backends.native.locking import locked
@@ -86,6 +86,11 @@ class OpenWayOut(KernelStep):
                 _put_on_record(self.run_dir, self.container_id, self.address, self.ports)
             try:
                 _write(self.run_dir, self.bridge, self.subnet)
+            except (nft.NftError, Unsupported):
+                if self.ports:
+                    (_folder(self.run_dir) / self.container_id).unlink(missing_ok=True)
+                    raise
+                return  # a host without NAT: the bridge leads to this host and to the other containers only
             except BaseException:
                 (_folder(self.run_dir) / self.container_id).unlink(missing_ok=True)
                 raise
