@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from backends.errors import InnkeeperError, Unsupported
 from backends.kernel import lsm
 from backends.kernel.mounts import KernelStep
+from backends.native import rootless
 
 NAME = "innkeeper-default"
 _PARSERS = ("/sbin/apparmor_parser", "/usr/sbin/apparmor_parser")
@@ -53,7 +54,8 @@ profile {NAME} flags=(attach_disconnected,mediate_deleted) {{
 
 def default_profile() -> str | None:
     """Return the profile that a container gets without being asked; None where none can be loaded."""
-    return NAME if os.geteuid() == 0 and lsm.has_apparmor() and os.path.exists(_LOADED) and _parser() else None
+    may_load = os.geteuid() == 0 and not rootless.is_inside()
+    return NAME if may_load and lsm.has_apparmor() and os.path.exists(_LOADED) and _parser() else None
 
 
 def check(name: str) -> None:

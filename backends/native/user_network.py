@@ -27,17 +27,32 @@ _FILE, _LOG = "network", "network.log"
 _START_S = 10.0
 
 
+def programs() -> list[str]:
+    """Return the paths of those that are installed; none if a tap device may not be opened."""
+    if _why_no_tap():
+        return []
+    return [found for name in PROGRAMS if (found := shutil.which(name))]
+
+
 def program() -> str | None:
-    """Return the path of what is installed, None if nothing is, or if it may not open a tap device."""
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return None
-    return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    """Return the path of the one that is tried first."""
+    return next(iter(programs()), None)
+
+
+def _why_no_tap() -> str:
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"this user cannot open /dev/net/tun: {error.strerror}"
+    return ""
 
 
 def why_not() -> str:
     """Say why there is no such network; empty if there is."""
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        return "this user may not open /dev/net/tun"
+    return _why_no_tap() or _why_no_program()
+
+
+def _why_no_program() -> str:
     return "" if program() else "neither pasta nor slirp4netns is installed"
 
 
@@ -58,13 +73,17 @@ class ConnectByUser(KernelStep):
         return f"slirp4netns --configure --mtu=65520 --disable-host-loopback {self.pid} tap0"
 
     def run(self) -> None:
-        found = program()
-        if found is None:
-            raise StartFailed(f"no network: {why_not()}", hint="--network none, or apt install passt")
-        start = _pasta if found.endswith("pasta") else _slirp
+        error = StartFailed(f"no network: {why_not()}", hint="--network none, or apt install passt")
         folder = Path(self.run_folder)
-        pid = start(found, self.pid, folder)
-        write_file(folder / _FILE, f"{pid} {procfs.start_ticks(pid)}")
+        for path in programs():
+            try:
+                pid = (_pasta if path.endswith("pasta") else _slirp)(path, self.pid, folder)
+            except StartFailed as failed:
+                error = failed  # pasta wants a network of the host's that is up; slirp4netns does not
+                continue
+            write_file(folder / _FILE, f"{pid} {procfs.start_ticks(pid)}")
+            return
+        raise error
 
     def undo(self) -> None:
         """End it."""

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from backends.errors import UsageError
+from backends.kernel import idmap
 from backends.model import Guest
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.tools.containers import log_of
-from tests.tools.needs import needs
+from tests.tools.needs import facility, needs
 
-pytestmark = [needs("root", "overlay"), pytest.mark.timeout(90)]
+pytestmark = [needs("root", "overlay", "idmap"), pytest.mark.timeout(90)]
 Run = Callable[..., Guest]
 Output = Callable[[Guest, str], str]
+
+
+@facility("idmap")
+def _idmap(_: str) -> str:
+    """Owners of files can be mapped where the tests keep theirs."""
+    space = idmap.user_namespace([(0, 524288, 65536)], [(0, 524288, 65536)])
+    try:
+        os.close(idmap.open_mapped(tempfile.gettempdir(), space, recursive=False, map_below=False))
+    except OSError as error:
+        return f"the kernel cannot map owners in {tempfile.gettempdir()}: {error.strerror}"
+    finally:
+        os.close(space)
+    return ""
 
 
 def first_id(output_of: Output, guest: Guest) -> int:

@@ -181,6 +181,8 @@ def test_a_32_bit_call_is_no_way_around_a_filter(bundle: Bundle) -> None:
     )
     target = str(bundle.folder / "rootfs" / "bin" / "old")
     subprocess.run(["gcc", "-static", "-o", target, str(source)], check=True, timeout=60, capture_output=True)
+    if subprocess.run([target], capture_output=True).stdout not in (b"0\n", b"-17\n"):
+        pytest.skip("this kernel has no 32-bit calls")
     bundle.process["args"] = ["old"]
     rules = (rule("mkdir", "SCMP_ACT_ERRNO", errnoRet=71),)
     bundle.linux["seccomp"] = profile(*rules, architectures=["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"])
@@ -272,7 +274,8 @@ def test_nobody_at_the_listeners_path_is_an_error(bundle: Bundle) -> None:
     bundle.linux["seccomp"] = profile(notify, listenerPath=str(bundle.folder / "nobody"))
     answer = bundle.sh("true")
     assert answer.code != 0
-    assert "seccomp listener" in answer.err
+    assert "seccomp" in answer.err
+    assert "no such file or directory" in answer.err
 
 
 def test_notifying_of_write_is_refused(bundle: Bundle) -> None:
