@@ -33,7 +33,7 @@ class Bundle:
         self.warnings = self._drop_labels()
         config.check(self.config)
         self.config.setdefault("linux", {})
-        self.warnings += config.warnings(self.config)
+        self.warnings += [*config.warnings(self.config), *_lost_ambient(self.config)]
 
     def _drop_labels(self) -> list[str]:
         process, linux = self.config.get("process"), self.config.get("linux")
@@ -188,6 +188,14 @@ def _has_own_pids(wanted: Mapping[str, Any]) -> bool:
 
 def _has_own_mounts(wanted: Mapping[str, Any]) -> bool:
     return any(space["type"] == "mount" for space in wanted["linux"].get("namespaces") or ())
+
+
+def _lost_ambient(wanted: Mapping[str, Any]) -> list[str]:
+    """The kernel raises only what is permitted and inheritable too (capabilities(7)); the rest is passed over."""
+    sets = (wanted.get("process") or {}).get("capabilities") or {}
+    usable = set(sets.get("permitted") or ()) & set(sets.get("inheritable") or ())
+    lost = [name for name in sets.get("ambient") or () if name not in usable]
+    return [f"can't raise ambient capability {name}: it is not permitted and inheritable" for name in lost]
 
 
 def _root_of(mappings: list[dict[str, int]] | None) -> int:
