@@ -20,6 +20,9 @@ _BY_NUMBER = (
 CAPABILITIES = _BY_NUMBER.split()
 """By number, as in include/uapi/linux/capability.h."""
 
+SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+"""Their names in the OCI specification."""
+
 _NUMBER = {name: number for number, name in enumerate(CAPABILITIES)}
 
 DEFAULT_CAPABILITIES = (

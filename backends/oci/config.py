@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from backends.kernel.capability import CAPABILITIES
+from backends.kernel.capability import SETS as CAPABILITY_SETS
 from backends.oci import properties, relations
 from backends.oci.errors import ConfigInvalid
 from backends.oci.schema import Refused
@@ -93,7 +94,8 @@ def warnings(config: Mapping[str, Any]) -> list[str]:
     """Return what is passed over, for the runtime's log: unknown capabilities, relative destinations …"""
     found = list(relations.warnings(config))
     sets = config.get("process", {}).get("capabilities", {})
-    unknown = sorted({name for names in sets.values() if isinstance(names, list) for name in names} - set(CAPABILITIES))
+    named = {name for kind in CAPABILITY_SETS for name in sets.get(kind, ())}
+    unknown = sorted(named - set(CAPABILITIES))
     if unknown:
         found.append(f"process.capabilities: ignoring unknown or unavailable capabilities: {' '.join(unknown)}")
     return found

@@ -14,8 +14,6 @@ from backends.kernel import capability, credentials, lsm, scheduling, seccomp
 from backends.kernel.account import Account, group_numbers, look_up
 from backends.trace import Step
 
-_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
-
 
 def account_of(process: Mapping[str, Any], user: str | None = None) -> Account:
     """Return whom the process runs as. Runs after the pivot: names and home are the container's own.
@@ -93,13 +91,13 @@ def split_filter(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
 def warnings(process: Mapping[str, Any]) -> list[str]:
     """Return what cannot be granted here and is passed over, as runc does, for the runtime's log."""
     sets = process.get("capabilities", {})
-    lacking = capability.missing(tuple(name for kind in _SETS for name in sets.get(kind, ())))
+    lacking = capability.missing(tuple(name for kind in capability.SETS for name in sets.get(kind, ())))
     return [f"ignoring unknown or unavailable capabilities: [{' '.join(lacking)}]"] if lacking else []
 
 
 def _become(process: Mapping[str, Any], account: Account, cwd: str) -> list[Step]:
     # Without `capabilities` the process gets none, as in crun: nothing that was not asked for.
-    sets = {name: tuple(process.get("capabilities", {}).get(name, ())) for name in _SETS}
+    sets = {name: tuple(process.get("capabilities", {}).get(name, ())) for name in capability.SETS}
     return [
         capability.DropBounding(sets["bounding"]),
         capability.KeepCapabilities(),
