@@ -129,7 +129,8 @@ def _pasta(path: str, pid: int, folder: Path) -> int:
     """
     place, told = folder / "netns", folder / "pasta.pid"
     place.touch()
-    closed = ["-t", "none", "-u", "none", "-T", "none", "-U", "none"]
+    # Else what listens on the host's loopback would answer at the gateway's address.
+    closed = ["--no-map-gw", "-t", "none", "-u", "none", "-T", "none", "-U", "none"]
     command = [path, "--config-net", "--quiet", "--runas", "0", *closed, "--pid", str(told), "--netns", str(place)]
     child = os.fork()
     if child == 0:

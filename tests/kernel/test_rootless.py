@@ -9,6 +9,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -225,6 +226,28 @@ def test_it_has_a_network_by_pasta_or_slirp4netns(plain_user: MakeUser) -> None:
     answer = anna.inn("run", "--rm", "host", "sh", "-c", "cat /proc/net/route; ls /sys/class/net")
     links = set(answer.out.split()[-3:])
     assert links & {"eth0", "tap0"}, answer.err
+
+
+_KNOCK = """
+import socket, sys
+gateway = next(line.split()[2] for line in open("/proc/net/route") if line.split()[1] == "00000000")
+try:
+    socket.create_connection((socket.inet_ntoa(bytes.fromhex(gateway)[::-1]), int(sys.argv[1])), timeout=5)
+    print("let in")
+except OSError:
+    print("turned away")
+"""
+
+
+@pytest.mark.skipif(not any(map(shutil.which, user_network.PROGRAMS)), reason="neither pasta nor slirp4netns is here")
+def test_its_network_does_not_lead_to_the_hosts_loopback(plain_user: MakeUser) -> None:
+    anna = plain_user()
+    if anna.does("sh", "-c", ": <>/dev/net/tun").code != 0:
+        pytest.skip("this kernel has no tap devices, or a plain user may not open them")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        answer = anna.inn("run", "--rm", "host", "/usr/bin/python3", "-I", "-S", "-c", _KNOCK, port)
+    assert answer.out == "turned away\n", answer.err
 
 
 def test_what_only_root_can_give_is_refused_in_words(plain_user: MakeUser) -> None:
