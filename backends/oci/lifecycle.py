@@ -218,4 +218,4 @@ def _run_poststop(config: dict[str, Any], state: dict[str, Any], warn: Callable[
         try:
             hooks.run({"hooks": {"poststop": [hook]}}, "poststop", state, folder=state["bundle"])
         except hooks.HookFailed as error:
-            warn(error.message)
+            warn(error.message.replace("exit status", "poststop hook failed with exit code"))
