@@ -79,6 +79,8 @@ def join_in_order(kinds: Iterable[str], enter: Callable[[str], None]) -> None:
     if has_user:
         enter("user")
         become_root()
+        # A change of user may have made our memory readable to that user again (fs.suid_dumpable).
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
         _enter_each(left, enter, allow_refusal=False)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from backends.kernel import idmap, linux
 from backends.kernel import mount_calls as calls
+from backends.kernel.descriptors import keep_only
 from backends.kernel.idmap import IdRange
 
 _ANSWER_BYTES = 4096
@@ -107,20 +108,10 @@ def _serve_below(sockets: Mapping[int, Wanted]) -> None:
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
-            _keep_only(sorted(sockets))
+            keep_only(sockets)
             _serve(dict(sockets))
     finally:
         os._exit(0)
-
-
-def _keep_only(kept: list[int]) -> None:
-    """Close every descriptor but these: nobody shall wait for our end of something."""
-    first = 0
-    for fd in kept:
-        if fd > first:
-            linux.close_range(first, fd - 1)
-        first = fd + 1
-    linux.close_range(first)
 
 
 def _serve(sockets: dict[int, Wanted]) -> None:

@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backends.kernel import joining
 from backends.kernel.cgroup_entrance import EnterGroup, Entrance
+from backends.kernel.descriptors import guarded, keep_only
 from backends.kernel.joining import FILES
 from backends.kernel.keyring import JoinSessionKeyring
 from backends.oci import entering, messages, process, program, stage, terminal
@@ -39,11 +41,17 @@ def run(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
     runner = StepRunner("stage", sync, is_traced=request.is_traced)
     try:
         stage.hide()
+        keep_only(_kept(request, pidfd, sync))
+        request.stdio = guarded(request.stdio)
         runner.run_all(process.affinity_steps(request.process, 0, final=False))
         entrance = None
         if request.group is not None:
             entrance = entering.entrance(request.group, request.sub_groups, request.pid)
         kinds = kinds_to_join(request.config, request.pid)
+        # Where the mounts are not its own, its root is all that keeps a container from those of the host.
+        root = None if "mount" in kinds else os.open(f"/proc/{request.pid}/root", os.O_PATH | os.O_DIRECTORY)
+        # What was looked up by pid is the container's only if it still has that pid.
+        signal.pidfd_send_signal(pidfd, 0)
         program.forbid_imports()
         # Inside its namespace of cgroups the kernel lets nobody be born in a group, so the child enters that itself.
         last = [] if "user" in kinds else [kind for kind in kinds if kind == "cgroup"]
@@ -51,7 +59,7 @@ def run(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
         runner.flush()
         pid = os.fork() if entrance is None else entrance.fork()
         if pid == 0:
-            _child(request, sync, entrance, pidfd, last)
+            _child(request, sync, entrance, pidfd, last, root)
             os._exit(125)
         messages.send(sync, {"pid": pid})
     except (ProcessLookupError, FileNotFoundError):
@@ -60,8 +68,19 @@ def run(request: JoinRequest, pidfd: int, sync: socket.socket) -> None:
         runner.report(error)
 
 
+def _kept(request: JoinRequest, pidfd: int, sync: socket.socket) -> list[int]:
+    """Return what of the runtime's descriptors is for the program, or for us."""
+    ours = [pidfd, sync.fileno(), *([] if request.console is None else [request.console])]
+    return [*range(request.first_fd), *request.stdio, *ours]
+
+
 def _child(
-    request: JoinRequest, sync: socket.socket, entrance: Entrance | None, pidfd: int, namespaces: Sequence[str]
+    request: JoinRequest,
+    sync: socket.socket,
+    entrance: Entrance | None,
+    pidfd: int,
+    namespaces: Sequence[str],
+    root: int | None,
 ) -> None:
     runner = StepRunner("exec", sync, is_traced=request.is_traced)
     try:
@@ -69,6 +88,10 @@ def _child(
             runner.run(EnterGroup(entrance.path, entrance))
         if namespaces:
             joining.join_process(pidfd, namespaces)
+        if root is not None:
+            os.fchdir(root)
+            os.chroot(".")
+            os.close(root)
         # Entering a group with CPUs of its own has undone what was set before.
         runner.run_all(process.affinity_steps(request.process, 0, final=True))
         messages.receive(sync)

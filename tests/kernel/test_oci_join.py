@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import InnkeeperError, StartFailed
+from backends.kernel import joining
 from backends.oci import terminal
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.join import join
@@ -224,3 +226,59 @@ def test_a_program_has_the_keys_of_the_first(engine: Engine, userns: bool) -> No
     created = engine.running()
     once, again = (engine.said(created, "grep", "_ses", "/proc/keys").split()[0] for _ in range(2))
     assert once == again
+
+
+def test_a_container_without_mounts_of_its_own_keeps_programs_below_its_root(engine: Engine) -> None:
+    engine.config["linux"]["namespaces"] = [{"type": kind} for kind in ("pid", "ipc", "uts")]
+    engine.config["mounts"] = []
+    created = engine.running()
+    assert sorted(engine.said(created, "ls", "/").split()) == sorted(os.listdir(engine.bundle.folder / "rootfs"))
+
+
+def test_the_hosts_null_device_cannot_be_changed_through_the_standard_streams(engine: Engine) -> None:
+    created = engine.running()
+    mode = stat.S_IMODE(os.stat("/dev/null").st_mode)
+    script = f"chmod {mode:o} /proc/self/fd/0; chown 0:0 /proc/self/fd/0; echo x > /proc/self/fd/0 && cat && echo works"
+    refusals = [f"{word}: /proc/self/fd/0: Read-only file system" for word in ("chmod", "chown")]
+    said = engine.said(created, "sh", "-c", f"exec 2>&1; {script}")
+    assert said.splitlines() == [*refusals, "works"]
+
+
+def test_what_joins_has_no_more_of_its_runtimes_files_open_than_it_needs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = engine.running()
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    leak = os.open("/", os.O_RDONLY | os.O_CLOEXEC)
+
+    def tell(pidfd: int, kinds: object) -> None:
+        names = [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+        os.write(writing, "\n".join(os.readlink(f"/proc/self/fd/{name}") for name in names).encode())
+        raise PermissionError(errno.EPERM, "enough")
+
+    monkeypatch.setattr(joining, "join_process", tell)
+    try:
+        with pytest.raises(StartFailed, match="enough"):
+            engine.join(created, "true", stdio=(writing, writing, writing))
+        found = os.read(reading, 10000).decode().splitlines()
+    finally:
+        for fd in (reading, writing, leak):
+            os.close(fd)
+    assert found
+    assert "/" not in found
+
+
+def test_a_host_process_that_got_the_pid_of_the_first_is_not_taken_for_it(engine: Engine, tmp_path: Path) -> None:
+    created = engine.running()
+    pidfd = os.dup(created.pidfd)
+    kill(created)
+    os.waitpid(created.pid, 0)
+    # The pid is now that of another, here our own: none of its namespaces differs from the runtime's.
+    escaped = tmp_path / "escaped"
+    request = engine.request(created, "/usr/bin/touch", str(escaped), pid=os.getpid(), pidfd=pidfd, group=None)
+    try:
+        with pytest.raises(StartFailed, match="has just ended"):
+            join(request)
+    finally:
+        os.close(pidfd)
+    assert not escaped.exists()
