@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backends.errors import Unsupported
+from backends.kernel import lsm
 from backends.native.seccomp_profile import default_profile
 from backends.oci import config as configs
 from backends.oci.errors import ConfigInvalid
@@ -190,6 +191,15 @@ def test_what_this_runtime_cannot_do_is_named(path: Path_, value: object, messag
     with pytest.raises(Unsupported) as raised:
         configs.check(changed(path, value))
     assert raised.value.message.startswith(message)
+
+
+@pytest.mark.parametrize("name", ["apparmorProfile", "selinuxLabel"])
+def test_a_label_that_this_kernel_has_no_use_for_is_refused(name: str) -> None:
+    """By check(); the command line drops it before, with a warning."""
+    if lsm.has_apparmor() or lsm.has_selinux():
+        pytest.skip("this kernel has labels")
+    with pytest.raises(Unsupported, match=f"process.{name}: .*not supported"):
+        configs.check(changed(("process", name), "label"))
 
 
 def test_notifying_of_write_is_refused_since_nobody_could_be_told_of_it() -> None:
