@@ -69,6 +69,10 @@ class NativeCore:
     def _guest(self, ref: GuestRef) -> Guest:
         return self._roster.guest(ref.id)
 
+    def group_of(self, container_id: str) -> Cgroup:
+        """Return the control group of a container, whether it is there or not."""
+        return self._group(container_id)
+
     def _group(self, container_id: str) -> Cgroup:
         return self._host.group(f"{self._parent}/{container_id}")
 

@@ -19,7 +19,7 @@ from backends.native.store import TRACE, ContainerStore
 from backends.native.sweep import end_kernel_side
 from backends.oci.ending import end
 from backends.oci.request import CreateRequest
-from backends.trace import Recorder
+from backends.oci.shell import Shell
 
 if TYPE_CHECKING:
     from backends.native.supervisor import Supervisor
@@ -108,17 +108,18 @@ def make(
     client: socket.socket | None = None,
     secrets_fd: int = -1,
     *,
+    shell: Shell | None = None,
     when_ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Run in the maker: start the container and tell supervisor and client how it went.
 
-    when_ready is called when all is known and nothing has been done yet.
+    when_ready is called when all is known and nothing has been done yet. shell: what can become its init.
     """
     trace = Trace(store.folder(record.id) / TRACE)
     try:
         request = _request(worker, store, host, record, secrets_fd)
         when_ready()
-        _make(worker, store, record, request, client)
+        _make(worker, store, record, request, client, shell)
     except (InnkeeperError, OSError) as error:
         worker.tell_steps(client)
         trace.write(worker.records)
@@ -148,13 +149,23 @@ def _request(
 
 
 def _make(
-    worker: Worker, store: ContainerStore, record: ContainerRecord, request: CreateRequest, client: socket.socket | None
+    worker: Worker,
+    store: ContainerStore,
+    record: ContainerRecord,
+    request: CreateRequest,
+    client: socket.socket | None,
+    shell: Shell | None,
 ) -> None:
     assert request.group is not None
-    if request.group.exists():
-        end_kernel_side(store, request.group, record)  # of a run whose supervisor died
     driver = drivers.from_checkpoint(store.folder(record.id)) or drivers.get(record.driver, store.run_dir)
-    created = driver.create(request, Recorder("supervisor", worker.keep))
+    if shell is not None and driver.name == "native" and shell.fits(request):
+        created = shell.become(request)
+    else:
+        if shell is not None:
+            shell.undo()
+        if request.group.exists():
+            end_kernel_side(store, request.group, record)  # of a run whose supervisor died
+        created = driver.create(request, worker.recorder)
     try:
         driver.started(created)
         worker.tell_steps(client)

@@ -28,7 +28,7 @@ from backends.errors import InnkeeperError, StartFailed
 from backends.kernel import linux
 from backends.native import protocol
 from backends.oci.request import Created
-from backends.trace import StepRecord
+from backends.trace import Recorder, StepRecord
 
 _LONGEST_TRACE = 1024**2
 _ANSWER_S = 120.0
@@ -112,8 +112,14 @@ class Maker:
             raise protocol.error_in(message)
         return message, fds
 
+    def dismiss(self) -> None:
+        """Let it end without an order, and wait for that."""
+        self._sync.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
     def close(self) -> None:
-        """Let go of it; one that is still at work is killed."""
+        """Let go of it when it has answered."""
         self._sync.close()
         with suppress(ChildProcessError):
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
@@ -126,6 +132,7 @@ class Worker:
     def __init__(self, sync: socket.socket, pipes: Pipes) -> None:
         self._sync, self.pipes = sync, pipes
         self.records: list[StepRecord] = []
+        self.recorder = Recorder("supervisor", self.keep)
 
     def keep(self, record: StepRecord) -> None:
         """Take a step's record; it is written when there is time."""

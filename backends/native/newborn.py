@@ -17,10 +17,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import InnkeeperError, NotFound, StartFailed
+from backends.kernel import linux
 from backends.native import asked, protocol
 from backends.native.launch import make
 from backends.native.maker import Maker, Worker
 from backends.native.supervisor import Supervisor
+from backends.oci.shell import Shell
 
 if TYPE_CHECKING:
     from backends.native.backend import NativeBackend
@@ -62,34 +64,53 @@ def stand_by(backend: NativeBackend, orders: socket.socket, like: Order) -> int:
 
     Ends when the spawner does, without one.
     """
-    maker = Maker(lambda worker: _to_order(worker, backend, like))
+    linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    maker = Maker(lambda worker: _stand_by(worker, backend, like))
     try:
         order, fds = protocol.receive(orders)
     except (protocol.Closed, OSError):
+        maker.dismiss()
         return 0
     orders.close()
     with socket.socket(fileno=fds[0]) as client:
         return supervise(backend, order, client, maker)
 
 
-def _to_order(worker: Worker, backend: NativeBackend, like: Order | None = None) -> None:
+def _stand_by(worker: Worker, backend: NativeBackend, like: Order) -> None:
+    """Run in a maker that was forked before anybody asked."""
+
+    def rehearse() -> None:
+        _rehearse(backend, like)
+
+    shell: Shell | None = Shell(backend.group_of(str(like["id"])), worker.recorder, worker.pipes.ours)
+    assert shell is not None
+    try:
+        shell.stand_by(rehearse)
+    except (InnkeeperError, OSError):  # it is only a convenience
+        shell.undo()
+        shell = None
+    rehearse()  # after the fork, which shares all memory anew
+    _to_order(worker, backend, shell)
+
+
+def _to_order(worker: Worker, backend: NativeBackend, shell: Shell | None = None) -> None:
     """Run in the maker."""
     store, host = backend.places
-    if like is not None:
-        _rehearse(backend, like)
     try:
         order, _ = worker.hear()
-    except protocol.Closed:
-        return
-    try:
         record = backend.make_record(asked.from_json(order["spec"]), str(order["id"]))
-    except (InnkeeperError, OSError) as error:
-        worker.fail(error)
+    except (protocol.Closed, InnkeeperError, OSError) as error:
+        if shell is not None:
+            shell.undo()
+        if not isinstance(error, protocol.Closed):
+            worker.fail(error)
         return
     worker.say({"name": record.name})
     try:
-        make(worker, store, host, record, when_ready=worker.hear)
+        make(worker, store, host, record, shell=shell, when_ready=worker.hear)
     except protocol.Closed:  # the supervisor died before it had the life lock
+        if shell is not None:
+            shell.undo()
         with suppress(NotFound, OSError):
             store.remove(record)
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from backends.native import protocol
+from backends.native.store import new_id
 
 _QUIET_S = 0.03
 
@@ -20,9 +22,13 @@ _QUIET_S = 0.03
 class Pool:
     """At most one pair that stands by."""
 
-    def __init__(self, fork: Callable[[socket.socket, Mapping[str, Any]], int]) -> None:
-        """fork(orders, like) forks a supervisor that waits at `orders`, and returns its pid."""
-        self._fork = fork
+    def __init__(self, mark: Path, fork: Callable[[socket.socket, Mapping[str, Any]], int]) -> None:
+        """fork(orders, like) forks a supervisor that waits at `orders`, and returns its pid.
+
+        mark is a file with the ids whose control groups are in use though there may be no such containers yet.
+        """
+        self._fork, self._mark = fork, mark
+        self._id = ""
         self._pid = 0
         self._orders: socket.socket | None = None
         self._like: Mapping[str, Any] | None = None
@@ -40,26 +46,29 @@ class Pool:
             return
         # Known before the fork: the pair lets go of our end, and so hears it when we end.
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        last, self._id = self._id, new_id()
         with theirs:
             try:
-                self._pid = self._fork(theirs, self._like)
+                # The last one too, which may be on its way still.
+                self._mark.write_text(f"{self._id} {last}")
+                self._pid = self._fork(theirs, {**self._like, "id": self._id})
             except OSError:  # too many processes; it is only a convenience
                 self.close()
                 self._like = None
 
-    def take(self, order: Mapping[str, Any], client: socket.socket) -> int:
-        """Give an order to the pair; return the supervisor's pid, or 0 if there is no pair for it."""
+    def take(self, order: Mapping[str, Any], client: socket.socket) -> tuple[int, str]:
+        """Give an order to the pair; return the supervisor's pid, 0 if there is no pair for it, and the new id."""
         self._like, self._due_s = order, time.monotonic() + _QUIET_S
         orders, self._orders = self._orders, None
         if orders is None or (order.get("spec") or {}).get("stdin"):
             self._orders = orders
-            return 0
+            return 0, ""
         try:
             with orders:
-                protocol.send(orders, order, [client.fileno()])
+                protocol.send(orders, {**order, "id": self._id}, [client.fileno()])
         except (protocol.Closed, OSError):
-            return 0
-        return self._pid
+            return 0, ""
+        return self._pid, self._id
 
     def later(self) -> None:
         """Something else is going on: wait for a quiet moment anew."""

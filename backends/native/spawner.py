@@ -32,7 +32,7 @@ from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore, new_id
 from backends.native.supervisor import Supervisor
-from backends.native.sweep import KEEPER
+from backends.native.sweep import KEEPER, STANDS_BY
 from backends.registry import BackendConfig
 
 _IDLE_S = 120.0
@@ -51,7 +51,7 @@ class Spawner:
         self._backend = backend.make(BackendConfig(store.state_dir, store.run_dir))
         self._backend.be_at(host)
         self._code = LoadedCode()
-        self._pool = Pool(self._fork_one_to_stand_by)
+        self._pool = Pool(store.run_dir / STANDS_BY, self._fork_one_to_stand_by)
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._revival = Revival(store, host, self._revive)
@@ -195,11 +195,11 @@ class Spawner:
             protocol.send(client, {"stale": True})
             self._ends = True
             return
-        order = {**message, "id": new_id()}
-        pid = self._pool.take(order, client)
+        pid, container_id = self._pool.take(message, client)
         if pid:
-            self._supervisors[pid] = order["id"]
+            self._supervisors[pid] = container_id
             return
+        order = {**message, "id": new_id()}
         try:
             self._fork(order["id"], lambda: newborn.supervise(self._backend, order, client))
         except OSError as error:

@@ -23,6 +23,9 @@ from backends.native.restart import HOST, USER
 from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore
 
+STANDS_BY = "stands-by"
+"""File in the run folder: ids that the spawner has groups for, though no container may have them yet."""
+
 KEEPER = "keeper"
 """The group below the parent's that the spawner is in."""
 
@@ -183,6 +186,7 @@ class Sweeper:
 
     def _groups(self, ids: set[str]) -> list[str]:
         done = []
+        ids = ids | self._standing_by()
         for name in self._host.group(self._parent).children():
             group = self._host.group(f"{self._parent}/{name}")
             if name == KEEPER:
@@ -193,6 +197,13 @@ class Sweeper:
             group.remove()
             done.append(f"cgroup {group.path}: belongs to no container")
         return done
+
+    def _standing_by(self) -> set[str]:
+        """Return the ids whose groups the spawner keeps for the next containers."""
+        with suppress(OSError):
+            if self._has_spawner():
+                return set((self._store.run_dir / STANDS_BY).read_text().split())
+        return set()
 
     def _leases(self, ids: set[str]) -> list[str]:
         done = []

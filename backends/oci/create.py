@@ -32,13 +32,17 @@ __all__ = ["CreateRequest", "Created", "create", "started"]
 
 def create(request: CreateRequest, recorder: Recorder) -> Created:
     """Create the container. Raises StartFailed or another InnkeeperError after undoing everything it did."""
-    creation = _Creation(request, recorder)
+    return carry_out(Creation(request, recorder))
+
+
+def carry_out(creation: Creation) -> Created:
+    """Run a creation; undo it if that fails."""
     try:
         return creation.run()
     except BaseException as error:
         creation.undo()
         if isinstance(error, TimeoutError):
-            raise StartFailed(f"it did not come up within {request.timeout_s:.0f} s") from error
+            raise StartFailed(f"it did not come up within {creation.timeout_s or 0:.0f} s") from error
         if isinstance(error, OSError):
             raise StartFailed(f"{creation.work.at_work}{os_error_text(error)}") from error
         if isinstance(error, messages.Closed):
@@ -67,7 +71,7 @@ def started(created: Created, recorder: Recorder | None = None, *, is_open: bool
             created.sync = None
 
 
-class _Creation:
+class Creation:
     """What a creation has made so far, so that a failure can take it back."""
 
     def __init__(self, request: CreateRequest, recorder: Recorder) -> None:
@@ -83,7 +87,13 @@ class _Creation:
         self._has_group = self._was_refused = False
         self._oom_kills = 0
 
+    @property
+    def timeout_s(self) -> float | None:
+        """How long the stage and init may take to answer."""
+        return self._request.timeout_s
+
     def run(self) -> Created:
+        """Do it all. Raises whatever stands in the way; undo() is then the caller's."""
         request, created = self._request, self._created
         check_descriptors(request.first_fd - 3)
         self._check_group()
