@@ -12,7 +12,7 @@ from typing import Any
 from backends.errors import StartFailed
 from backends.kernel import cgroup
 from backends.kernel.cgroup import Cgroup
-from backends.oci import cgroups, config, labels, lifecycle, listeners, roots, state
+from backends.oci import cgroups, config, labels, lifecycle, listeners, readiness, roots, state
 from backends.oci.create import Created, CreateRequest, create
 from backends.oci.errors import OciError
 from backends.oci.gate import FifoGate
@@ -89,6 +89,7 @@ class Creation:
         try:
             roots.remember(self.root)
             self._make_fifo(container.fifo)
+            readiness.provide(self.bundle.config, container.folder)
             created = create(self._request(container, group, sockets), recorder)
             shared = "" if _has_own_mounts(self.bundle.config) else self.bundle.root
             ticks = start_ticks(created.pid)

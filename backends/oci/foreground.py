@@ -9,11 +9,14 @@ import signal
 import termios
 import tty
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backends.kernel import linux
 from backends.oci import signalling
 from backends.oci.terminal import set_output_flag
+
+if TYPE_CHECKING:
+    from backends.oci.readiness import Readiness
 
 _NOT_PASSED_ON = frozenset(
     {signal.SIGCHLD, signal.SIGURG, signal.SIGKILL, signal.SIGSTOP, signal.SIGWINCH, signal.SIGPIPE,
@@ -52,10 +55,15 @@ def stay_parent() -> None:
 class Foreground:
     """This process in the place of the program until that ends."""
 
-    def __init__(self, pid: int, pidfd: int, signals: Signals, master: int | None = None) -> None:
+    def __init__(
+        self, pid: int, pidfd: int, signals: Signals, master: int | None = None, ready: Readiness | None = None
+    ) -> None:
         self._pid, self._pidfd = pid, pidfd
         self._signals = signals
         self._master = master
+        self._ready = ready
+        """What says that the program is ready, until it has."""
+
         self._host = host_terminal() if master is not None else None
         self._saved: list[Any] | None = None
         self._to_program = b""
@@ -81,10 +89,16 @@ class Foreground:
             watch.register(self._master, select.POLLIN)
             with suppress(OSError):
                 watch.register(0, select.POLLIN)
+        if self._ready is not None:
+            watch.register(self._ready.fd, select.POLLIN)
         while True:
             ready = dict(watch.poll())
             if self._signals.fd in ready:
                 self._pass_on()
+            if self._ready is not None and self._ready.fd in ready and self._ready.hear(self._pid):
+                watch.unregister(self._ready.fd)
+                self._ready.close()
+                self._ready = None
             if self._master is not None:
                 self._copy(ready, watch)
             if self._pidfd in ready:

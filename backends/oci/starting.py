@@ -10,23 +10,55 @@ from backends.oci import signalling
 from backends.oci.errors import NotExecuted, NotRunning, OciError
 from backends.oci.state import Container
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from backends.oci.readiness import Readiness
+
 _REFUSALS = {
     "stopped": "cannot start a container that has stopped",
     "running": "cannot start an already running container",
 }
 
 
-def start(container: Container) -> None:
+def start(container: Container, *, waits_for_readiness: bool = True) -> Readiness | None:
     """Start a created container, whose lock the caller holds; returns when its program runs.
+
+    Under a service manager (NOTIFY_SOCKET) it returns when the program is ready, or what to listen to until then.
 
     Raises OciError where it is not created, StartFailed when there is no program to run or a hook fails.
     """
     now = container.status()
     if now != "created":
         raise OciError(_REFUSALS.get(now, f"cannot start a container in the {now} state"))
+    ready = _listen(container)
     open_gate(container)
     if "poststart" in container.state.get("hooks", ()):
         _run_poststart(container)
+    if ready is not None and waits_for_readiness:
+        _wait(container, ready)
+        return None
+    return ready
+
+
+def _listen(container: Container) -> Readiness | None:
+    if not os.environ.get("NOTIFY_SOCKET"):
+        return None  # and nothing is loaded for it
+    from backends.oci.readiness import Readiness
+
+    return Readiness.of(container.folder)
+
+
+def _wait(container: Container, ready: Readiness) -> None:
+    container.unlock()  # it may take long: others may look, stop and delete it
+    try:
+        pidfd = signalling.open_process(container.pid, container.state.get("start_ticks"))
+    except NotRunning:
+        return
+    try:
+        ready.wait(container.pid, pidfd)
+    finally:
+        ready.close()
+        os.close(pidfd)
 
 
 def open_gate(container: Container) -> None:

@@ -18,6 +18,7 @@ from backends.trace import Recorder, StepRecord
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from backends.oci.create import Created
+    from backends.oci.readiness import Readiness
 
 
 class Making:
@@ -52,9 +53,9 @@ class Making:
         if not self._command.flag("no-subreaper"):
             foreground.stay_parent()
         container, created = self._create()
-        self._start(container)
+        ready = self._start(container)
         container.unlock()
-        code = Foreground(created.pid, created.pidfd, signals, created.terminal_fd).run()
+        code = Foreground(created.pid, created.pidfd, signals, created.terminal_fd, ready).run()
         if not self._command.flag("keep"):
             with container.lock():
                 lifecycle.destroy(container, kill_all=True, warn=self._command.log.warning)
@@ -87,9 +88,9 @@ class Making:
             is_traced=command.log.is_debug,
         )
 
-    def _start(self, container: Container) -> None:
+    def _start(self, container: Container) -> Readiness | None:
         try:
-            starting.start(container)
+            return starting.start(container, waits_for_readiness=self._detach)
         except BaseException:
             self._give_up(container)
             raise
