@@ -57,6 +57,12 @@ class Requests:
             with suppress(OSError):
                 client.recv(64)
 
+    def let_followers_go(self) -> None:
+        """End their connections: all that they wait for is done."""
+        for client in self._followers:
+            client.close()
+        self._followers = []
+
     def tell_of_end(self, exit_code: int) -> None:
         """Tell all who wait for the end."""
         waiting, self._waiting = self._waiting, []

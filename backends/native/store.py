@@ -23,7 +23,7 @@ import secrets
 import shutil
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -141,12 +141,16 @@ class ContainerStore:
         self.write_record(replace(record, name=name))
         self.release_name(record.name)
 
-    def remove(self, record: ContainerRecord) -> None:
-        """Remove all that is kept of a container. It vanishes from the list at once."""
+    def remove(self, record: ContainerRecord, when_gone: Callable[[], None] = lambda: None) -> None:
+        """Remove all that is kept of a container.
+
+        It vanishes from the list at once; when_gone is called then, before what it took on the disk is deleted.
+        """
         grave = self._containers / f".{record.id}"
         self.folder(record.id).rename(grave)
         self.release_name(record.name)
         shutil.rmtree(self.run_folder(record.id), ignore_errors=True)
+        when_gone()
         shutil.rmtree(grave)
 
     @contextmanager

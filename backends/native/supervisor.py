@@ -29,7 +29,7 @@ from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
 from backends.native.network import Addresses, tidy_bridge
-from backends.native.record import Status
+from backends.native.record import ContainerRecord, Status
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
 from backends.native.secrets import SecretKeeper
@@ -316,10 +316,13 @@ class Supervisor:
         self.store.wait_until_free(self.id)
         with suppress(NotFound, OSError), self.store.making(), self.store.locked(self.id):
             record = self.store.record(self.id)
-            self.store.remove(record)
-            self.tell("remove")
-            if record.address and record.bridge:
-                Addresses(self.store.state_dir, record.bridge).release(record.address)
+            self.store.remove(record, lambda: self._tell_of_removal(record))
+
+    def _tell_of_removal(self, record: ContainerRecord) -> None:
+        self.tell("remove")
+        if record.address and record.bridge:
+            Addresses(self.store.state_dir, record.bridge).release(record.address)
+        self.requests.let_followers_go()
 
     def set_state(self, state: GuestState) -> None:
         """Put another live state on record."""
