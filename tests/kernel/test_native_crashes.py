@@ -25,12 +25,13 @@ from tests.tools.containers import now
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(600)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(600 + ROUNDS * 10)]
 Run = Callable[..., Guest]
 R = Recorder("test")
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 ROUNDS, LONGEST_S = (16, 3.0) if "INNKEEPER_UML" in os.environ else (40, 0.8)
+ROUNDS = int(os.environ.get("INNKEEPER_ROUNDS", ROUNDS))
 """A verb of the command line takes less than the longest; some rounds kill nothing then, which is a moment too."""
 
 
