@@ -52,9 +52,8 @@ def is_alive(pid: int | None) -> bool:
 
 
 def supervisor_pid(native: NativeBackend, guest: Guest) -> int:
-    """Return the parent of the container's first process."""
-    stat = Path(f"/proc/{now(native, guest).pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+    """Return who holds the container's life lock."""
+    return native._store.supervisor_pid(guest.ref.id)
 
 
 def test_a_container_outlives_the_spawner_with_its_log_and_exit_code(
