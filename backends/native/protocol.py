@@ -34,6 +34,9 @@ from backends.errors import InnkeeperError, StartFailed
 
 MAX_MESSAGE = 160_000
 _MAX_FDS = 4
+_QUEUE = 1024
+"""So many may ask at the same moment."""
+
 READY = "INNKEEPER_SPAWNER_READY"
 """In a spawner's environment: the descriptor that it closes when it listens."""
 
@@ -103,7 +106,10 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def decode(data: bytes) -> dict[str, Any]:
     """Return the JSON object in a packet. Raises ValueError."""
-    message = json.loads(data)
+    try:
+        message = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(message, dict):
         raise ValueError("not an object")
     return message
@@ -120,17 +126,19 @@ def listen(path: Path) -> socket.socket:
     finally:
         os.close(folder)
     os.chmod(path, 0o600)
-    sock.listen(64)
+    sock.listen(_QUEUE)
     return sock
 
 
 def connect(path: Path, timeout_s: float | None = None) -> socket.socket:
     """Connect to a socket. Raises OSError (FileNotFoundError, ConnectionRefusedError) if nobody listens."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-    sock.settimeout(timeout_s)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        # Blocking: where the queue is full a socket with a timeout is told EAGAIN at once.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s or 0), 0))
         sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+        sock.settimeout(timeout_s)
     except BaseException:
         sock.close()
         raise

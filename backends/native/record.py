@@ -18,12 +18,12 @@ class _Json:
     """A dataclass that is one JSON object; keys it does not know are left out, so older versions can read."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)  # type: ignore[call-overload]
+        return json.dumps(vars(self))  # plain types all; asdict would copy them, and an indent be made in Python
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         raw = json.loads(text)
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        known = cls.__dataclass_fields__  # type: ignore[attr-defined]
         return cls(**{key: value for key, value in raw.items() if key in known})
 
 

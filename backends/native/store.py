@@ -300,7 +300,7 @@ class ContainerStore:
 
     def _read(self, container_id: str, name: str) -> str:
         try:
-            return (self.folder(container_id) / name).read_text()
+            return read_file(f"{self._containers}/{container_id}/{name}")
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"no container {container_id}") from None
@@ -312,15 +312,38 @@ def new_id() -> str:
     return secrets.token_hex(6)
 
 
+def read_file(path: str) -> str:
+    """Return the text of a small file. Plain calls: pathlib and text files take ten times the memory and time."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = b""
+        while piece := os.read(fd, 65536):
+            data += piece
+    finally:
+        os.close(fd)
+    return data.decode()
+
+
 def write_file(path: Path, text: str) -> None:
     """Replace a file by rename: readers see the old or the new one, never a half."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = f"{path.parent}/.{path.name}.{os.getpid()}"
     try:
-        draft.write_text(text)
-        draft.replace(path)
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            _write_all(fd, text.encode())
+        finally:
+            os.close(fd)
+        os.rename(draft, path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
         raise
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
 
 
 def _overwrite(path: Path, text: str) -> None:

@@ -81,24 +81,23 @@ def lives(inn: Inn, count: int, say: Say) -> None:
 
 
 def left(inn: Inn) -> dict[str, list[str]]:
-    """Return what lives can leave behind."""
+    """Return what lives can leave behind. What stands by for the next one is not counted."""
     root, spawner = str(inn.state), inn.spawner_pid()
-    groups = [str(path) for top in Path("/sys/fs/cgroup").glob("*") for path in top.glob(f"{inn.parent}/*")]
+    time.sleep(0.3)  # so that it does stand by, each time
+    standing = (inn.state / "run" / "stands-by").read_text().split()
+    groups = [path for top in Path("/sys/fs/cgroup").glob("*") for path in top.glob(f"{inn.parent}/*")]
     with Rtnetlink() as route:
         links = [link.name for link in route.links() if link.name.startswith("inn")]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if root in line]
     children = Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split()
-    kept = [
-        str(path)
-        for name in ("containers", "names", "leases", "run/containers")
-        for path in (inn.state / name).glob("*")
-    ]
+    named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("inn:")]
+    places = ("containers", "names", "leases", "run/containers")
     return {
-        "cgroups": groups,
+        "cgroups": [str(path) for path in groups if path.name not in standing],
         "links": links,
         "mounts": mounts,
-        "processes": children,
-        "files": kept,
+        "supervisors": named,
+        "files": [str(path) for name in places for path in (inn.state / name).glob("*")],
         "descriptors of the spawner": [str(number) for number in range(len(os.listdir(f"/proc/{spawner}/fd")))],
     }
 
