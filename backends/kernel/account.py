@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_MAX_TABLE = 16 << 20
+from backends.kernel import linux
+
+_MAX_TABLE = 4 << 20
+_OF_THE_KERNEL = frozenset({linux.PROC_SUPER_MAGIC, 0x62656572, 0x64626720, 0x74726163})
+"""procfs, sysfs, debugfs, tracefs: their files look regular, and some never end."""
+
 _MAX_GROUPS = 65536
 """NGROUPS_MAX of the kernel."""
 
@@ -29,30 +34,26 @@ def look_up(user: str) -> Account:
     the image's is executed for it. Raises LookupError for a name that is not there.
     """
     wanted_user, _, wanted_group = user.partition(":")
-    row = _find(_table("/etc/passwd", 7), wanted_user)
+    row = _find("/etc/passwd", 7, wanted_user)
     uid = _number(row[2]) if row else _number(wanted_user)
     if uid is None:
         raise LookupError(f"no user {wanted_user!r} in the container's /etc/passwd")
     home = (row[5] if row else "") or "/"
-    groups = _table("/etc/group", 4)
     if wanted_group:
-        found = _find(groups, wanted_group)
+        found = _find("/etc/group", 4, wanted_group)
         gid = _number(found[2]) if found else _number(wanted_group)
         if gid is None:
             raise LookupError(f"no group {wanted_group!r} in the container's /etc/group")
         return Account(uid, gid, (), home)
     gid = (_number(row[3]) if row else 0) or 0
-    more = (_number(group[2]) for group in groups if row and row[0] in group[3].split(","))
-    wanted = dict.fromkeys((gid, *(number for number in more if number is not None)))
-    return Account(uid, gid, tuple(wanted)[:_MAX_GROUPS], home)
+    return Account(uid, gid, _groups_of(row[0], gid) if row else (gid,), home)
 
 
 def group_numbers(names: Iterable[str]) -> tuple[int, ...]:
     """Return the numbers of groups, as the container's /etc/group has them. Raises LookupError."""
-    found, table = [], None
+    found = []
     for name in names:
-        table = _table("/etc/group", 4) if table is None else table
-        row = _find(table, name)
+        row = _find("/etc/group", 4, name)
         number = _number(row[2]) if row else None
         if number is None:
             raise LookupError(f"no group {name!r} in the container's /etc/group")
@@ -60,27 +61,47 @@ def group_numbers(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _table(path: str, columns: int) -> list[list[str]]:
-    """Return the rows of a file that other people wrote, each with so many columns or more; none if it is no file."""
+def _groups_of(name: str, gid: int) -> tuple[int, ...]:
+    wanted = {gid: None}
+    for row in _rows("/etc/group", 4):
+        number = _number(row[2]) if name in row[3].split(",") else None
+        if number is not None and len(wanted) < _MAX_GROUPS:
+            wanted[number] = None
+    return tuple(wanted)
+
+
+def _rows(path: str, columns: int) -> Iterator[list[str]]:
+    """Yield the rows of a file that other people wrote, each with so many columns or more; none if it is no file.
+
+    One at a time: as lists of texts a long file takes many times the memory that it has on disk.
+    """
     try:
         # A fifo must not hold us up, nor a device or an endless file be read.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
-        return []
+        return
+    if not stat.S_ISREG(os.fstat(fd).st_mode) or linux.filesystem_type(fd) in _OF_THE_KERNEL:
+        os.close(fd)
+        return
     with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return []
-        text = file.read(_MAX_TABLE).decode("utf-8", "replace")
-    rows = (line.split(":") for line in text.split("\n") if line and not line.startswith("#"))
-    return [row + [""] * (columns - len(row)) for row in rows if len(row) >= 3 and _number(row[2]) is not None]
+        left = _MAX_TABLE
+        while left > 0 and (line := file.readline(left)):
+            left -= len(line)
+            if line.startswith(b"#"):
+                continue
+            row = line.rstrip(b"\n").decode("utf-8", "replace").split(":")
+            if len(row) >= 3 and _number(row[2]) is not None:
+                yield row + [""] * (columns - len(row))
 
 
-def _find(table: list[list[str]], wanted: str) -> list[str] | None:
-    named = next((row for row in table if row[0] == wanted), None)
-    number = _number(wanted)
-    if named is not None or number is None:
-        return named
-    return next((row for row in table if _number(row[2]) == number), None)
+def _find(path: str, columns: int, wanted: str) -> list[str] | None:
+    number, of_number = _number(wanted), None
+    for row in _rows(path, columns):
+        if row[0] == wanted:
+            return row
+        if of_number is None and number is not None and _number(row[2]) == number:
+            of_number = row
+    return of_number
 
 
 def _number(text: str) -> int | None:
