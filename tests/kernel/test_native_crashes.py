@@ -25,7 +25,6 @@ from tests.tools.containers import now
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(600 + ROUNDS * 10)]
 Run = Callable[..., Guest]
 R = Recorder("test")
 
@@ -33,6 +32,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 ROUNDS, LONGEST_S = (16, 3.0) if "INNKEEPER_UML" in os.environ else (40, 0.8)
 ROUNDS = int(os.environ.get("INNKEEPER_ROUNDS", ROUNDS))
 """A verb of the command line takes less than the longest; some rounds kill nothing then, which is a moment too."""
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(600 + ROUNDS * 10)]
 
 
 def our_processes(root: Path) -> dict[int, str]:
@@ -144,7 +144,7 @@ def test_whatever_is_killed_whenever_the_list_is_true_and_clean_mends_all(
         child = inn(root, *verb)
         children.append(child)
         # A random moment, not a wait for anything.
-        time.sleep(chooser.uniform(0.1, LONGEST_S))
+        time.sleep(chooser.uniform(0.02, LONGEST_S))
         if victim in ("client", "both"):
             child.kill()
         if victim in ("helper", "both"):
