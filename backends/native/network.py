@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -47,18 +48,18 @@ class Addresses:
         """Take a free address. Raises InnkeeperError when none is left."""
         self._leases.mkdir(mode=0o700, exist_ok=True)
         subnet = self._subnet()
-        gateway = subnet[1]
-        taken = set(os.listdir(self._leases))
-        for address in map(str, (subnet[number] for number in range(2, subnet.num_addresses - 1))):
+        first, taken = int(subnet.network_address), set(os.listdir(self._leases))
+        for number in range(first + 2, first + subnet.num_addresses - 1):
+            address = socket.inet_ntoa(number.to_bytes(4, "big"))
             if address in taken:
                 continue
             try:
-                fd = os.open(self._leases / address, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                fd = os.open(f"{self._leases}/{address}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             except FileExistsError:
                 continue
             os.write(fd, container_id.encode())
             os.close(fd)
-            return Lease(address, subnet.prefixlen, str(gateway), self._bridge)
+            return Lease(address, subnet.prefixlen, str(subnet[1]), self._bridge)
         raise InnkeeperError(f"no address is left in {subnet}", hint="remove containers that are not needed")
 
     def release(self, address: str) -> None:

@@ -11,16 +11,18 @@ the rehearsal most of what a start touches is the maker's own.
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import InnkeeperError, NotFound, StartFailed
-from backends.kernel import linux
+from backends.kernel import linux, procfs
 from backends.native import asked, protocol
 from backends.native.launch import make
 from backends.native.maker import Maker, Worker
+from backends.native.record import Status
 from backends.native.supervisor import Supervisor
 from backends.oci.shell import Shell
 
@@ -66,6 +68,7 @@ def stand_by(backend: NativeBackend, orders: socket.socket, like: Order) -> int:
     """
     linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
     maker = Maker(lambda worker: _stand_by(worker, backend, like))
+    Status.from_json(Status(boot_id=procfs.boot_id(), pid_start=procfs.start_ticks(os.getpid())).to_json())
     try:
         order, fds = protocol.receive(orders)
     except (protocol.Closed, OSError):

@@ -7,6 +7,7 @@ It ends by itself when it has been idle for a while.
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import gc
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import InnkeeperError
-from backends.kernel import linux, seccomp
+from backends.kernel import cloning, linux, nft, seccomp
 from backends.kernel.cgroup import CgroupHost
 from backends.native import backend, newborn, protocol, rootless
 from backends.native.code import LoadedCode
@@ -276,6 +277,10 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
         return  # another one is up
     if not seccomp.why_unavailable():
         seccomp.compile_filter(default_profile())
+    nft.why_unavailable()  # loads the library, and its five
+    for name in ("ascii", "idna"):
+        codecs.lookup(name)
+    cloning.prepare()
     # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
     gc.collect()
     gc.freeze()

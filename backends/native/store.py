@@ -27,14 +27,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from backends.errors import AlreadyExists, Busy, NotFound
+from backends.errors import AlreadyExists, Busy, Damaged, NotFound
 from backends.native.record import ContainerRecord, Status
 
 _LIFE, _CLEANING, _BOTH = (0, 1), (1, 1), (0, 2)
 """Bytes of the file `alive`, (start, length): a supervisor locks both, who cleans up after one the second."""
 
+_T = TypeVar("_T")
 CONFIG, RECORD, STATUS, LOG, TRACE = "config.json", "container.json", "status.json", "log", "trace.jsonl"
 
 
@@ -86,33 +87,32 @@ class ContainerStore:
 
     def create(self, record: ContainerRecord, config: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
         """Write a new container; it appears whole or not at all. Files of bytes are programs."""
-        draft = self._containers / f".{record.id}"
-        draft.mkdir(mode=0o700)
+        draft = f"{self._containers}/.{record.id}"
+        os.mkdir(draft, 0o700)
         try:
             for name in ("rootfs", "upper", "work", "etc", "snapshots"):
-                (draft / name).mkdir(mode=0o755)
-            for name, text in files.items():
-                _write_generated(draft / "etc" / name, text)
-            (draft / CONFIG).write_text(json.dumps(config))
-            (draft / RECORD).write_text(record.to_json())
-            (draft / STATUS).write_text(Status().to_json())
-            draft.rename(self.folder(record.id))
+                os.mkdir(f"{draft}/{name}", 0o755)
+            for name, content in files.items():
+                _write_new(f"{draft}/etc/{name}", content)
+            _write_new(f"{draft}/{CONFIG}", json.dumps(config))
+            _write_new(f"{draft}/{RECORD}", record.to_json())
+            _write_new(f"{draft}/{STATUS}", Status().to_json())
+            os.rename(draft, self.folder(record.id))
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
 
     def record(self, container_id: str) -> ContainerRecord:
-        """Read container.json. Raises NotFound."""
-        return ContainerRecord.from_json(self._read(container_id, RECORD))
+        """Read container.json. Raises NotFound, Damaged."""
+        return self._parsed(container_id, RECORD, ContainerRecord.from_json)
 
     def config(self, container_id: str) -> dict[str, Any]:
-        """Read config.json. Raises NotFound."""
-        found: dict[str, Any] = json.loads(self._read(container_id, CONFIG))
-        return found
+        """Read config.json. Raises NotFound, Damaged."""
+        return self._parsed(container_id, CONFIG, _object)
 
     def status(self, container_id: str) -> Status:
-        """Read status.json. Raises NotFound."""
-        return Status.from_json(self._read(container_id, STATUS))
+        """Read status.json. Raises NotFound, Damaged."""
+        return self._parsed(container_id, STATUS, Status.from_json)
 
     def write_record(self, record: ContainerRecord) -> None:
         """Replace container.json."""
@@ -292,11 +292,24 @@ class ContainerStore:
 
     def dangling_names(self) -> list[Path]:
         """Return names that no container goes by; true only while nobody is making anything."""
-        known = {}
+        known: dict[str, str | None] = {}
         for container_id in self.ids():
-            with suppress(NotFound):
+            try:
                 known[container_id] = self.record(container_id).name
-        return [path for path in _children(self._names) if known.get(os.readlink(path)) != path.name]
+            except NotFound:
+                continue
+            except Damaged:
+                known[container_id] = None  # any name may be its own
+        names = ((path, known.get(os.readlink(path), "")) for path in _children(self._names))
+        return [path for path, name in names if name not in (None, path.name)]
+
+    def _parsed(self, container_id: str, name: str, parse: Callable[[str], _T]) -> _T:
+        try:
+            return parse(self._read(container_id, name))
+        except (ValueError, TypeError, AttributeError) as error:
+            path = self.folder(container_id) / name
+            text = f"container {container_id}: {name} is damaged: {error}"
+            raise Damaged(text, hint=f"mend {path}, or delete {path.parent} and clean up: inn clean") from error
 
     def _read(self, container_id: str, name: str) -> str:
         try:
@@ -305,6 +318,13 @@ class ContainerStore:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"no container {container_id}") from None
             raise
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("it holds no object")
+    return found
 
 
 def new_id() -> str:
@@ -328,11 +348,7 @@ def write_file(path: Path, text: str) -> None:
     """Replace a file by rename: readers see the old or the new one, never a half."""
     draft = f"{path.parent}/.{path.name}.{os.getpid()}"
     try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-        try:
-            _write_all(fd, text.encode())
-        finally:
-            os.close(fd)
+        _write_new(draft, text)
         os.rename(draft, path)
     except OSError:
         with suppress(FileNotFoundError):
@@ -340,24 +356,24 @@ def write_file(path: Path, text: str) -> None:
         raise
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write_new(path: str, content: str | bytes) -> None:
+    """Write a file that nobody looks at yet; bytes are a program."""
+    is_program = isinstance(content, bytes)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        view = memoryview(content if isinstance(content, bytes) else content.encode())
+        while view:
+            view = view[os.write(fd, view) :]
+        if is_program:
+            os.fchmod(fd, 0o755)
+    finally:
+        os.close(fd)
 
 
 def _overwrite(path: Path, text: str) -> None:
     """Write a file in the blocks that it has: one write, padded with spaces over what was there. Raises OSError."""
     with open(path, "r+b", buffering=0) as file:
         file.write(text.encode().ljust(os.fstat(file.fileno()).st_size))
-
-
-def _write_generated(path: Path, content: str | bytes) -> None:
-    if isinstance(content, str):
-        path.write_text(content)
-        return
-    path.write_bytes(content)
-    path.chmod(0o755)
 
 
 def _children(folder: Path) -> list[Path]:

@@ -68,10 +68,20 @@ class Inn:
         self.backend.remove(guest.ref, R, force=True)
 
     def request(self, network: str) -> Cost:
-        """Time from the request for a new container to the answer that its program was executed."""
-        before, cpu = time.perf_counter(), self._cpu_s()
-        guest = self.run("true", network=network)
+        """Time from the request for a new container to the answer that its program was executed.
+
+        The request is made as `inn run` makes it, over the spawner's socket.
+        """
+        request = {"op": "run", "spec": {"image": "bench", "args": ["true"], "network": network}}
+        cpu, before = self._cpu_s(), time.perf_counter()
+        with protocol.connect(self.state / "run" / "spawner", 5.0) as sock:
+            protocol.send(sock, request)
+            sock.settimeout(60.0)
+            answer, _ = protocol.receive(sock)
         wall = time.perf_counter() - before
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        guest = next(guest for guest in self.backend.guests() if guest.ref.id == answer["id"])
         self.backend.wait(guest.ref)
         self.remove(guest)
         return wall, self._cpu_s() - cpu
