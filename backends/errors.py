@@ -13,6 +13,7 @@
     ├── Busy                       something else holds it
     ├── TimedOut                   it did not happen in time
     ├── BackendUnavailable         the backend cannot be reached
+    ├── Damaged                    what is on disk of it cannot be read
     ├── StartFailed                a container did not come up; carries docker's 125, 126, 127
     └── KernelRefused              a system call or a kernel file said no
 """
@@ -78,6 +79,10 @@ class TimedOut(InnkeeperError):
 
 class BackendUnavailable(InnkeeperError):
     """The backend cannot be reached or is not installed."""
+
+
+class Damaged(InnkeeperError):
+    """A file that is kept of a guest is there, and is not what it should be."""
 
 
 class StartFailed(InnkeeperError):

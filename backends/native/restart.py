@@ -148,8 +148,8 @@ class Restarts:
     def _policy(self) -> RestartPolicy:
         try:
             return self._owner.store.record(self._owner.id).restart_policy
-        except (NotFound, OSError, ValueError):
-            return RestartPolicy()  # it was removed from under us
+        except (InnkeeperError, OSError):
+            return RestartPolicy()  # it was removed from under us, or its record damaged
 
 
 def _name_of(number: int) -> str:

@@ -11,7 +11,7 @@ import selectors
 from collections.abc import Callable
 from contextlib import suppress
 
-from backends.errors import InnkeeperError, NotFound
+from backends.errors import InnkeeperError
 from backends.kernel import procfs
 from backends.kernel.cgroup import CgroupHost
 from backends.model import GuestState
@@ -42,8 +42,9 @@ class Revival:
         """Find what died unseen, and watch the supervisors that are not our children."""
         for container_id in self._store.ids():
             if self._store.is_orphaned(container_id):
-                if self._store.status(container_id).boot_id == procfs.boot_id():
-                    self.after(container_id)
+                with suppress(InnkeeperError):  # it vanished, or is damaged: all others are still looked at
+                    if self._store.status(container_id).boot_id == procfs.boot_id():
+                        self.after(container_id)
             elif not own(container_id) and container_id not in self._watched.values():
                 self._watch(selector, container_id)
 
@@ -57,7 +58,7 @@ class Revival:
             if self._store.record(container_id).restart_policy.name == "no":
                 return
             pidfd = os.pidfd_open(self._store.supervisor_pid(container_id))
-        except (NotFound, OSError, ValueError):
+        except (InnkeeperError, OSError, ValueError):
             return  # it has none, or not any more
 
         def gone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
-from backends.errors import NotFound
+from backends.errors import Damaged, NotFound
 from backends.kernel import procfs
 from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits
 from backends.native import spec
@@ -42,12 +42,14 @@ class Roster:
                 found.append(self.guest(container_id))
             except NotFound:
                 continue
+            except Damaged as error:
+                found.append(_unreadable(container_id, error.message))
         for gone in self._entries.keys() - set(ids):
             self._entries.pop(gone, None)
         return sorted(found, key=lambda guest: (guest.created_s or 0.0, guest.name))
 
     def guest(self, container_id: str) -> Guest:
-        """Return one container as it is now. Raises NotFound."""
+        """Return one container as it is now. Raises NotFound, Damaged."""
         entry = self._entries.get(container_id)
         stamps = self._stamps(container_id)
         if entry is None or entry.stamps != stamps:
@@ -128,6 +130,11 @@ def _with_status(guest: Guest, status: Status) -> Guest:
         health=status.health,
         restarts=status.restarts,
     )
+
+
+def _unreadable(container_id: str, why: str) -> Guest:
+    ref = GuestRef("native", container_id)
+    return Guest(ref=ref, name=container_id, kind=GuestKind.CONTAINER, state=GuestState.LOST, note=why)
 
 
 def _changed(guest: Guest, state: GuestState, note: str) -> Guest:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from backends.errors import Busy, InnkeeperError, NotFound
+from backends.errors import Busy, Damaged, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
@@ -62,7 +62,7 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, b
     """End and record a container whose supervisor has died; says whether there was anything to do.
 
     `by` says who ended it thereby, "user" or nobody. Does nothing for one that has a supervisor or ended in order.
-    Raises NotFound, InnkeeperError.
+    Raises NotFound, Damaged, InnkeeperError.
     """
     if not _is_left_alone(store, container_id):
         return False
@@ -70,10 +70,10 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, b
         lock = store.hold_life_lock(container_id, cleaning=True, timeout_s=_CLEANING_S)
     except Busy:
         return False  # it is being started anew, which cleans up first
-    group = host.group(store.config(container_id)["linux"]["cgroupsPath"])
-    status = store.status(container_id)
-    was_live = _was_kept(status)
     try:
+        group = host.group(store.config(container_id)["linux"]["cgroupsPath"])
+        status = store.status(container_id)
+        was_live = _was_kept(status)
         if was_live or group.exists():
             oom_kills = oom_kills_of(group)
             _end_first_process(status)
@@ -169,6 +169,8 @@ class Sweeper:
                     done.append(f"{path.name} of container {name}: half made or half removed")
         except NotFound:
             pass
+        except Damaged as error:
+            done.append(error.message)
         except Busy as error:
             done.append(f"container {container_id}: {error.message}")
         return done
