@@ -46,14 +46,24 @@ class Conversation:
         elif "need" in message:
             self._serve(message["need"])
         elif "pid" in message:
-            self._created.pid = int(message["pid"])
-            self._created.pidfd = os.pidfd_open(self._created.pid)
-            self._reap_stage()
+            if not self._meet(int(message["pid"])):
+                self.hear_of("failed")  # a subreaper was faster; before its end init has said why
         elif "terminal" in message:
             self._created.terminal_fd = fds[0]
         elif "seccomp" in message:
             self._send_listener(fds[0])
         raise_failure(message)
+
+    def _meet(self, pid: int) -> bool:
+        """Take hold of init; False if it has ended and somebody has reaped it."""
+        try:
+            self._created.pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        finally:
+            self._reap_stage()
+        self._created.pid = pid
+        return True
 
     def _serve(self, need: str) -> None:
         if need == "group":
@@ -99,8 +109,8 @@ class Conversation:
                     message, fds = messages.receive(self.sync)
                     for fd in fds:
                         os.close(fd)
-                    if "pid" in message:
-                        self._take(message, [])
+                    if "pid" in message and not self._meet(int(message["pid"])):
+                        break
         self.sync.close()
         if self.stage_pid:
             with suppress(ProcessLookupError):

@@ -140,8 +140,13 @@ class Joining:
         return False
 
     def _greet(self, pid: int) -> None:
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
-        self._reap_stage()
+        self.pid = pid
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return  # it has ended, and a subreaper was faster: before that it has said why, which is heard next
+        finally:
+            self._reap_stage()
         request, recorder = self.request, self.recorder or Recorder("runtime")
         recorder.run_all(process.parent_steps(request.config, request.process, pid))
         with suppress(messages.Closed):  # then it has said why, which is heard next
