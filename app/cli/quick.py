@@ -13,7 +13,7 @@ import _signal  # type: ignore[import-not-found]
 import _socket
 import os
 
-from backends.oci.quick_json import dumps, loads
+from backends.quick_json import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

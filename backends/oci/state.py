@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import time
 
-from backends.oci import quick_json
+from backends import quick_json
 from backends.oci.errors import ContainerExists, NoSuchContainer, OciError
 
 TYPE_CHECKING = False

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from backends import quick_json
 from backends.errors import InnkeeperError
 from backends.kernel.cgroup import Cgroup, detect
-from backends.oci import config, quick_json, resources, state
+from backends.oci import config, resources, state
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.spelling import spelled
 from backends.oci.state import Container

@@ -14,7 +14,7 @@ from backends.kernel.cgroup_oom import OomWatch
 from backends.oci import signalling, stats, updating
 from backends.oci.cli.command import Command
 from backends.oci.errors import NotRunning, OciError
-from backends.oci.quick_json import dumps
+from backends.quick_json import dumps
 
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -9,7 +9,7 @@ from backends.kernel.capability import CAPABILITIES
 from backends.oci import properties
 from backends.oci.cli.about import SPEC_VERSION, own_version
 from backends.oci.cli.command import Command
-from backends.oci.quick_json import dumps
+from backends.quick_json import dumps
 
 _ON = {"enabled": True}
 

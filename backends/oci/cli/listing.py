@@ -5,7 +5,7 @@ from __future__ import annotations
 from backends.oci import state
 from backends.oci.cli.command import Command
 from backends.oci.errors import OciError
-from backends.oci.quick_json import dumps
+from backends.quick_json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from backends.oci import quick_json
+from backends import quick_json
 from backends.oci.errors import OciError
 
 _HIGHEST_FD = 1 << 20

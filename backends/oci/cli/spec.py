@@ -7,9 +7,9 @@ import os
 from backends.oci.cli.about import SPEC_VERSION
 from backends.oci.cli.command import Command
 from backends.oci.errors import OciError
-from backends.oci.quick_json import dumps
 from backends.oci.starter_config import starter_config
 from backends.oci.state import CONFIG
+from backends.quick_json import dumps
 
 
 def run(command: Command) -> int:

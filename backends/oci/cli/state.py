@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.oci.cli.command import Command
 from backends.oci.errors import NoSuchContainer
-from backends.oci.quick_json import dumps
+from backends.quick_json import dumps
 
 
 def run(command: Command) -> int:
