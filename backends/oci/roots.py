@@ -28,6 +28,16 @@ def remember(root: str) -> None:
             if os.readlink(link) != root:
                 os.unlink(link)
                 os.symlink(root, link)
+            return
+        _sweep(folder)
+
+
+def _sweep(folder: str) -> None:
+    """Forget roots that somebody removed as a whole."""
+    for name in os.listdir(folder):
+        link = f"{folder}/{name}"
+        if not os.path.isdir(link) and os.path.islink(link):
+            os.unlink(link)
 
 
 def forget_if_empty(root: str) -> None:

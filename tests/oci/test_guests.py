@@ -189,3 +189,14 @@ def test_docker_and_podman_tell_names(tmp_path: Path) -> None:
     assert (podman.name, podman.image, podman.maker) == ("shop", "nginx", "podman")
     assert (other.name, other.maker) == ("shop", "kubernetes")
     assert naming_of("abc", {}, "/bundle").name == "abc"
+
+
+def test_a_root_that_was_removed_as_a_whole_is_forgotten(bundle: Bundle, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    roots.remember(str(gone))
+    gone.rmdir()
+
+    running(bundle, "next")
+
+    assert str(gone) not in roots.known("/run/innkeeper/oci-roots")
