@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from app.cli.context import Context
 
 _EPILOG = """\
-Takes the command line of runc and crun: create, start, run, exec, state, kill, delete, list, ps, pause, resume,
-update, events, spec, features, with --root, --log, --bundle, --console-socket, --pid-file and so on;
-`inn oci --help` and `inn oci VERB --help` tell all. The program inn-oci beside inn is the same as one word:
-  dockerd --add-runtime innkeeper=/path/to/inn-oci;  podman --runtime /path/to/inn-oci
+Takes the command line of runc and crun: create, start, run, exec, state, kill, delete,
+list, ps, pause, resume, update, events, spec, features, with --root, --log, --bundle,
+--console-socket, --pid-file and so on; `inn oci --help` and `inn oci VERB --help` tell all.
+The program inn-oci beside inn is the same as one word:
+  dockerd --add-runtime innkeeper=/path/to/inn-oci
+  podman --runtime /path/to/inn-oci --cgroup-manager cgroupfs
 """
 
 
