@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from backends.base import CheckResult, Listener
 from backends.errors import (
     BackendUnavailable,
+    InnkeeperError,
     Unsupported,
 )
 from backends.kernel.cgroup import CgroupHost
@@ -116,8 +118,17 @@ class NativeBackend(Saving, Making, Lasting, Copying, Checkpointing, Looking):
         return None
 
     def clean(self, recorder: Recorder) -> Sequence[str]:
-        """Remove what crashes left behind."""
-        return Sweeper(self._store, self._host, self._parent, self._addresses, self._bridge).sweep()
+        """Remove what crashes left behind, containers included that were to be removed at their end."""
+        swept = Sweeper(self._store, self._host, self._parent, self._addresses, self._bridge).sweep()
+        return [*swept, *self._remove_forgotten(recorder)]
+
+    def _remove_forgotten(self, recorder: Recorder) -> Iterator[str]:
+        """Remove the ended containers of `--rm`, whose supervisors died before they could."""
+        for guest in self._roster.guests():
+            with suppress(InnkeeperError):  # it is just being started, or removed by somebody else
+                if guest.state is GuestState.STOPPED and self._store.record(guest.ref.id).auto_remove:
+                    self.remove(guest.ref, recorder)
+                    yield f"container {guest.name}: it was to be removed at its end"
 
     def demo_create(self, say: Callable[[str], None]) -> Sequence[GuestRef]:
         """Make three containers to look at."""

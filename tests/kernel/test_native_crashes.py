@@ -163,6 +163,16 @@ def test_whatever_is_killed_whenever_the_list_is_true_and_clean_mends_all(
     assert native.clean(R) in ([], [f"bridge {bridge_name(root, is_default=False)}: nothing hangs on it"])
 
 
+def test_clean_removes_what_a_killed_supervisor_was_to_remove_at_its_end(
+    native: NativeBackend, run: Run, root: Path
+) -> None:
+    guest = run("sleep", "1000", name="brief", auto_remove=True)
+    kill_supervisor(root, "inn:brief")
+    wait_until(lambda: now(native, guest).state is GuestState.STOPPED)
+    assert native.clean(R) == ["container brief: it was to be removed at its end"]
+    assert native.guests() == []
+
+
 def mended(native: NativeBackend) -> bool:
     """True once nothing is lost, and a second clean finds nothing; what still ends by itself needs a moment."""
     native.clean(R)
