@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import select
 import signal
@@ -12,28 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from backends.errors import InnkeeperError, StartFailed, TimedOut, WrongState
 from backends.kernel import linux
 from backends.native import protocol
+from backends.native.code import ROOT
 from backends.native.store import ContainerStore
 from backends.trace import StepRecord
 
 _SPAWNER_START_S = 15.0
 _ANSWER_S = 90.0
-_ROOT = Path(__file__).resolve().parents[2]
-
-
-def code_version() -> str:
-    """Return a text that changes when the code that a spawner has loaded does."""
-    digest = hashlib.sha256(sys.version.encode())
-    for folder in ("backends", "backends/kernel", "backends/native"):
-        for path in sorted((_ROOT / folder).glob("*.py")):
-            found = path.stat()
-            digest.update(f"{path}{found.st_mtime_ns}{found.st_size}".encode())
-    return digest.hexdigest()[:16]
 
 
 class SpawnerClient:
@@ -54,7 +42,7 @@ class SpawnerClient:
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
-                    protocol.send(sock, {"op": "start", "id": container_id, "version": code_version()}, fds)
+                    protocol.send(sock, {"op": "start", "id": container_id, "code": ROOT}, fds)
                     answer = self._follow(sock, note)
                 except protocol.Closed:
                     if steps:
@@ -73,7 +61,7 @@ class SpawnerClient:
             with self._connect() as sock:
                 sock.settimeout(_ANSWER_S)
                 try:
-                    protocol.send(sock, {"op": "run", "spec": spec, "version": code_version()})
+                    protocol.send(sock, {"op": "run", "spec": spec, "code": ROOT})
                     answer = self._follow(sock, lambda _: None)
                 except protocol.Closed:
                     raise StartFailed("its supervisor died", hint="see `inn ps -a`") from None
@@ -159,9 +147,9 @@ class SpawnerClient:
         return reading
 
     def _start_process(self, writing: int) -> None:
-        arguments = [str(self._store.state_dir), str(self._store.run_dir), self._parent, code_version()]
+        arguments = [str(self._store.state_dir), str(self._store.run_dir), self._parent]
         code = (
-            f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+            f"import sys; sys.path.insert(0, {ROOT!r}); "
             "from backends.kernel.selfexe import seal; seal(); "
             "from backends.native.spawner import main; main(*sys.argv[1:])"
         )

@@ -10,16 +10,15 @@ ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class LoadedCode:
-    """The modules of ours that were loaded when it was made."""
+    """The modules of ours that were loaded when it was made, and the Python that runs them."""
 
     def __init__(self) -> None:
         files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-        self._files = {path: _stamp(path) for path in files if path and path.startswith(f"{ROOT}/backends/")}
+        ours = [path for path in files if path and path.startswith(f"{ROOT}/backends/")]
+        self._files = {path: _stamp(path) for path in (*ours, os.__file__)}
 
     def is_as_loaded(self, root: object) -> bool:
-        """Say whether it is what a client that runs from `root` would load; None: the client has looked itself."""
-        if root is None:
-            return True
+        """Say whether it is what a client that runs from `root` would load."""
         return root == ROOT and all(_stamp(path) == stamp for path, stamp in self._files.items())
 
 

@@ -1,18 +1,17 @@
-"""How clients, the spawner, supervisors and inits talk: JSON messages over SOCK_SEQPACKET, descriptors beside them.
+"""How clients, the spawner and supervisors talk: JSON messages over SOCK_SEQPACKET, descriptors beside them.
 
 ::
 
-    client → spawner      {"op": "start", "id": …}                    answer comes from the new supervisor
-                          {"op": "run", "spec": …}: make one and start it; with "follow" the end is told too
-                          {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "version": …}
-    supervisor → client   {"steps": […]} then {"ok": true, "pid": n} | {"error": …, "exit_code": n}
+    client → spawner      {"op": "start", "id": …, "code": …}         answer comes from the new supervisor
+                          {"op": "run", "spec": …, "code": …}: make one and start it; with "follow" the end is told too
+                          {"op": "ping"} | {"op": "shutdown"}          {"ok": true, "pid": n}
+    spawner → client      {"stale": true}: it has loaded other code than is at "code", and ends
+    maker → client        {"steps": […]}
+    supervisor → client   {"ok": true, "pid": n} | {"error": …, "exit_code": n}
     client → spawner      {"op": "look"}: see to containers whose supervisor died unseen
     client → supervisor   {"op": "ping" | "kill" | "stop" | "pause" | "resume" | "wait" | "attach" | "exec" …}
                           {"op": "start"}: the next start is not to be waited for, {"op": "policy"}: it has changed
     supervisor → client   {"ok": true, …} | {"error": …}; later {"exit_code": n} for wait, stop and exec
-    init → supervisor     {"pid": n} (from the stage) · {"steps": […]} · {"terminal": true}+fd · {"ready": true}
-                          {"failed": …, "errno": n, "exec": bool}; end of file is a successful exec
-    supervisor → init     {"go": true}
     attached client       b"D" + bytes: standard input;  b"E": end of it;  JSON {"op": "resize"}
 
 A message is one packet: whole or not at all. Peers are checked by SO_PEERCRED: same user, or root.

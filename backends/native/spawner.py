@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,9 +46,9 @@ _TAKE_OVER_S = 10.0
 class Spawner:
     """Answers start requests by forking."""
 
-    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, version: str, lock: int) -> None:
+    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, lock: int) -> None:
         self._lock = lock
-        self._store, self._host, self._version = store, host, version
+        self._store, self._host = store, host
         self._is_default = parent == PARENT
         self._backend = backend.make(BackendConfig(store.state_dir, store.run_dir))
         self._backend.be_at(host)
@@ -81,7 +82,7 @@ class Spawner:
                 self._pool.refill()
             self._drop_silent(time.monotonic())
         (self._store.run_dir / "spawner").unlink(missing_ok=True)
-        self._pool.close()
+        self._pool.end()
         self._move_back()
 
     def _is_idle(self) -> bool:
@@ -173,7 +174,7 @@ class Spawner:
             protocol.send(client, {"ok": True})
             self._look()
         elif operation == "ping":
-            protocol.send(client, {"ok": True, "version": self._version, "pid": os.getpid()})
+            protocol.send(client, {"ok": True, "pid": os.getpid()})
         elif operation == "shutdown":
             self._ends = True
             protocol.send(client, {"ok": True})
@@ -182,19 +183,23 @@ class Spawner:
 
     def _start(self, client: socket.socket, message: Mapping[str, Any], fds: Sequence[int]) -> None:
         container_id = str(message.get("id"))
-        if message.get("version") != self._version:
-            protocol.send(client, {"stale": True})
-            self._ends = True
+        if self._sends_away(client, message):
             return
         try:
             self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client, fds))
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
 
+    def _sends_away(self, client: socket.socket, message: Mapping[str, Any]) -> bool:
+        """End, and have the client start another spawner, if the code on disk is not what is loaded here."""
+        if self._code.is_as_loaded(message.get("code")):
+            return False
+        protocol.send(client, {"stale": True})
+        self._ends = True
+        return True
+
     def _run(self, client: socket.socket, message: Mapping[str, Any]) -> None:
-        if message.get("version", self._version) != self._version or not self._code.is_as_loaded(message.get("code")):
-            protocol.send(client, {"stale": True})
-            self._ends = True
+        if self._sends_away(client, message):
             return
         pid, container_id = self._pool.take(message, client)
         if pid:
@@ -224,6 +229,8 @@ class Spawner:
         try:
             self._leave_to_the_parent()
             code = work()
+        except Exception:  # the end of a forked process
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -268,7 +275,7 @@ def _take_up(store: ContainerStore, host: CgroupHost, container_id: str) -> int:
     return 0
 
 
-def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
+def main(state_dir: str, run_dir: str, parent: str) -> None:
     """Run the spawner in this process, which has been started for it; returns when it ends."""
     linux.set_process_name("inn-spawner")
     store = ContainerStore(Path(state_dir), Path(run_dir))
@@ -284,7 +291,7 @@ def main(state_dir: str, run_dir: str, parent: str, version: str) -> None:
     # What is loaded now is shared with every supervisor; the collector must not touch, and so copy, it.
     gc.collect()
     gc.freeze()
-    Spawner(store, rootless.host(store.run_dir), parent, version, lock).serve()
+    Spawner(store, rootless.host(store.run_dir), parent, lock).serve()
 
 
 def _take(lock: int, path: Path) -> bool:

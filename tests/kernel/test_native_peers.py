@@ -15,7 +15,7 @@ from backends.errors import InnkeeperError, StartFailed, UsageError
 from backends.model import Guest, GuestState
 from backends.native import protocol
 from backends.native.backend import NativeBackend
-from backends.native.client import code_version
+from backends.native.code import ROOT
 from backends.trace import Recorder
 from tests.tools.containers import log_of, now
 from tests.tools.needs import needs
@@ -54,7 +54,7 @@ def test_a_client_that_does_not_listen_does_not_keep_its_container_from_starting
     guest = native.create(ContainerSpec("host", ("sleep", "1000")), R)
     with protocol.connect(root / "run" / "spawner", 2.0) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        protocol.send(sock, {"op": "start", "id": guest.ref.id, "version": code_version()})
+        protocol.send(sock, {"op": "start", "id": guest.ref.id, "code": ROOT})
         wait_until(lambda: now(native, guest).state is GuestState.RUNNING, timeout_s=60)
 
 

@@ -186,6 +186,20 @@ def test_a_spawner_that_dies_when_it_starts_is_not_waited_for(
         native.start(guest.ref, R)
 
 
+@pytest.mark.parametrize("operation", ["start", "run"])
+def test_a_spawner_with_other_code_than_its_client_makes_way_for_another(
+    native: NativeBackend, run: Run, root: Path, operation: str
+) -> None:
+    guest = run("true")
+    native.wait(guest.ref)
+    before = spawner_pid(root)
+    with protocol.connect(root / "run" / "spawner", 5.0) as sock:
+        protocol.send(sock, {"op": operation, "id": guest.ref.id, "spec": {}, "code": "/elsewhere"})
+        assert protocol.receive(sock)[0] == {"stale": True}
+    native.start(guest.ref, R)
+    assert spawner_pid(root) != before
+
+
 def test_what_stands_by_for_the_next_run_ends_with_the_spawner(native: NativeBackend, root: Path) -> None:
     guest = native.run(ContainerSpec("host", ("true",), network="none"), R)
     native.wait(guest.ref, timeout_s=30)
