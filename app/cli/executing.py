@@ -13,6 +13,7 @@ from app.cli.bridge import Bridge, Waiter
 from app.cli.context import capability_of
 from app.cli.diagnostics import RUNTIME
 from app.cli.logs import line_count
+from app.cli.relay import Relay
 from app.cli.terminal import (
     CONSOLE_ESCAPE,
     FORWARDED,
@@ -92,12 +93,16 @@ def _exec(args: argparse.Namespace, context: Context) -> int:
         if args.detach:
             return _detached(backend, guest, spec)
         stdin = 0 if args.interactive else os.open(os.devnull, os.O_RDONLY)
+        relay = Relay(stdin)
         try:
-            session = backend.exec(guest.ref, spec, (stdin, 1, 2))
+            session = backend.exec(guest.ref, spec, relay.stdio)
         finally:
+            relay.handed_over()
             if stdin:
                 os.close(stdin)
-        return _with_pipes(session)
+        code = _with_pipes(session)
+        relay.finish()
+        return code
 
 
 def _detached(backend: Executing, guest: Guest, spec: ExecSpec) -> int:
@@ -111,7 +116,7 @@ def _detached(backend: Executing, guest: Guest, spec: ExecSpec) -> int:
 
 
 def _with_pipes(session: ExecSession) -> int:
-    """Wait for a program that has our own descriptors; a signal to us sends it SIGHUP."""
+    """Wait for a program that has descriptors of ours; a signal to us sends it SIGHUP."""
     try:
         with Signals(*_ENDING) as signals, Waiter(session) as waiter:
             while True:

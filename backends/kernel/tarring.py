@@ -68,14 +68,11 @@ class _Packer:
             os.close(fd)
 
     def _add_file(self, folder_fd: int, base: str, entry: tarfile.TarInfo) -> None:
-        try:
-            fd = os.open(base, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder_fd)
-        except FileNotFoundError:
+        fd = _open_regular(folder_fd, base)
+        if fd is None:
             return
         with os.fdopen(fd, "rb", buffering=0) as file:
             found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode):
-                return  # exchanged meanwhile
             key = found.st_dev, found.st_ino
             if key in self._linked:
                 entry.type, entry.linkname, entry.size = tarfile.LNKTYPE, self._linked[key], 0
@@ -85,6 +82,23 @@ class _Packer:
                 self._linked[key] = entry.name
             entry.size = found.st_size
             self._archive.addfile(entry, cast("BinaryIO", _Exactly(file, found.st_size)))
+
+
+def _open_regular(folder_fd: int, base: str) -> int | None:
+    """Open a file for reading; None if it has gone, or was exchanged meanwhile for what is no regular file.
+
+    Looked at before it is opened: to open a device is an act of its own, and a watchdog would end the host.
+    """
+    try:
+        place = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    except FileNotFoundError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            return None
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(place)
 
 
 class _Exactly:
@@ -185,9 +199,17 @@ class Unpacker:
             return
         device = os.makedev(entry.devmajor, entry.devminor) if kind != stat.S_IFIFO else 0
         os.mknod(base, kind | 0o600, device, dir_fd=fd)
-        if self._keeps_owner:
-            os.chown(base, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
-        os.chmod(base, entry.mode & 0o7777, dir_fd=fd)
+        # By descriptor: chmod(2) would follow a link that somebody puts in its place meanwhile, out of the container.
+        made = os.open(base, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            found = os.fstat(made)
+            if stat.S_IFMT(found.st_mode) != kind or found.st_rdev != device:
+                raise OSError(f"{base} was exchanged while it was made")
+            if self._keeps_owner:
+                os.chown(f"/proc/self/fd/{made}", entry.uid, entry.gid)
+            os.chmod(f"/proc/self/fd/{made}", entry.mode & 0o7777)
+        finally:
+            os.close(made)
 
     def _finish_folder(self, path: str, entry: tarfile.TarInfo) -> None:
         fd = self._open_folder(path)

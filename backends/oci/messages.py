@@ -66,10 +66,10 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
         message = json.loads(data)
         if not isinstance(message, dict):
             raise ValueError("not an object")
-    except ValueError:
+    except (ValueError, RecursionError):
         for fd in fds:
             os.close(fd)
-        raise
+        raise ValueError("no message") from None
     return message, list(fds)
 
 

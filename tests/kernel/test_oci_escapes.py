@@ -102,7 +102,7 @@ def test_what_a_c_library_would_read_of_the_image_is_not_even_opened(engine: Eng
     assert engine.said(created, "whoami", user="guest:staff") == "guest\n"
 
 
-# ---------------------------------------------------------------- procfs, consoles and devices that are not what they seem
+# ---------------------------------------------------------------- consoles and labels that are not what they seem
 
 
 @pytest.mark.parametrize("to", ["/etc/passwd", "/proc/sys/kernel/core_pattern", "/proc/self/attr/exec"])
@@ -132,7 +132,7 @@ def test_a_label_is_not_written_into_a_proc_of_the_containers_own(engine: Engine
     if not lsm.has_apparmor():
         pytest.skip("this kernel has no AppArmor")
     capabilities = ["CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]
-    engine.config["process"]["capabilities"] = {kind: capabilities for kind in ("bounding", "effective", "permitted")}
+    engine.config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
     created = engine.running()
     fake = "mount -t tmpfs none /proc; for d in self thread-self; do mkdir -p /proc/$d/attr/apparmor;"
     fake += " touch /proc/$d/attr/exec /proc/$d/attr/apparmor/exec; done"
