@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 Takes the command line of runc and crun: create, start, run, exec, state, kill, delete,
-list, ps, pause, resume, update, events, spec, features, with --root, --log, --bundle,
---console-socket, --pid-file and so on; `inn oci --help` and `inn oci VERB --help` tell all.
+list, ps, pause, resume, update, events, spec, features, checkpoint, restore, with --root,
+--log, --bundle, --console-socket, --pid-file and so on; `inn oci --help` and
+`inn oci VERB --help` tell all. Options of inn itself cannot stand before `oci`.
 The program inn-oci beside inn is the same as one word:
   dockerd --add-runtime innkeeper=/path/to/inn-oci
   podman --runtime /path/to/inn-oci --cgroup-manager cgroupfs
@@ -22,6 +23,7 @@ The program inn-oci beside inn is the same as one word:
 
 def oci_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare nothing of its own: its words are the runtime's."""
+    parser.usage = "inn oci [OPTION…] VERB [ARGUMENT…]"
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("words", metavar="VERB …", nargs=argparse.REMAINDER, help="a verb of runc's and its options")
