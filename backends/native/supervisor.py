@@ -247,8 +247,9 @@ class Supervisor:
             self.health.look(now_s)
         if self.kill_at_s is not None and now_s >= self.kill_at_s:
             self.kill_at_s = None
-            with suppress(ProcessLookupError):
-                os.kill(self.init_pid, signal.SIGKILL)  # where it has no group, this is all there is
+            if self.init_pidfd >= 0:
+                with suppress(ProcessLookupError):  # by descriptor: it may have ended, and been reaped
+                    signal.pidfd_send_signal(self.init_pidfd, signal.SIGKILL)  # all there is where it has no group
             try:
                 self.group.kill()
             except InnkeeperError:
@@ -291,17 +292,19 @@ class Supervisor:
     def is_restarting(self, pause_s: float) -> None:
         """Put on record that it is started again after a pause, and tell those who wait for an end."""
         assert self.exit_code is not None
-        with suppress(OSError, NotFound):  # a full disk
+        with suppress(OSError, InnkeeperError):  # a full or damaged disk
             self._end_status(self.exit_code, self._note, GuestState.RESTARTING)
         self.requests.tell_of_end(self.exit_code)
 
     def _finish(self) -> None:
         assert self.exit_code is not None
-        with suppress(OSError, NotFound):  # a full disk; the exit code is still told
+        with suppress(OSError, InnkeeperError):  # a full or damaged disk; the exit code is still told
             self._end_status(self.exit_code, self._note)
+        with suppress(OSError):
             (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
         if self.record.bridge and os.getppid() != self._spawner_pid:
-            tidy_bridge(self.store.run_dir, self.record.bridge)  # the spawner, which keeps it, has gone
+            with suppress(OSError, InnkeeperError):
+                tidy_bridge(self.store.run_dir, self.record.bridge)  # the spawner, which keeps it, has gone
         # First the lock, then the news: who hears of the end may start or remove the container at once.
         self.store.release_life_lock(self.id, self.alive_fd)
         if self.log is not None:
