@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from backends.errors import InnkeeperError, NotFound, StartFailed
+from backends.errors import Damaged, InnkeeperError, NotFound, StartFailed
 from backends.kernel import linux, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
@@ -340,7 +340,10 @@ class Supervisor:
     def _end_status(
         self, exit_code: int, note: str, state: GuestState = GuestState.STOPPED, *, ran: bool = True
     ) -> None:
-        before = self.store.status(self.id)
+        try:
+            before = self.store.status(self.id)
+        except Damaged:
+            before = Status()
         self.store.write_status(
             self.id,
             Status(

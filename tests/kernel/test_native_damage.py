@@ -10,11 +10,13 @@ import pytest
 from backends.container import ContainerSpec
 from backends.errors import Damaged
 from backends.model import Guest, GuestState
+from backends.native import protocol
 from backends.native.backend import NativeBackend
 from backends.native.store import CONFIG, RECORD, STATUS
 from backends.trace import Recorder
 from tests.tools.containers import now
 from tests.tools.needs import needs
+from tests.tools.waiting import wait_until
 
 pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(60)]
 Run = Callable[..., Guest]
@@ -57,3 +59,16 @@ def test_the_spawner_and_clean_go_on_beside_a_damaged_container(native: NativeBa
     finally:
         path.write_text(before)
         native.start(damaged.ref, R)
+
+
+def test_a_supervisor_mends_the_status_that_was_damaged_while_its_container_lived(
+    native: NativeBackend, run: Run, root: Path
+) -> None:
+    guest = run("sh", "-c", "sleep 1000 & wait")
+    path = root / "containers" / guest.ref.id / STATUS
+    with native._supervisor(guest.ref).connect() as sock:
+        path.write_text("")
+        protocol.send(sock, {"op": "stop", "signal": 9, "timeout_s": 5})
+        wait_until(lambda: not native._store.is_supervised(guest.ref.id))
+    found = now(native, guest)
+    assert (found.state, found.exit_code) == (GuestState.STOPPED, 137)
