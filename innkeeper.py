@@ -18,6 +18,7 @@ _ENTERING = frozenset({"create", "run", "exec", "restore"})
 
 def main() -> int:
     """Run `inn` with the arguments of this process and return its exit code."""
+    _write_for_ourselves()
     if sys.argv[1:2] == ["oci"]:
         return oci(sys.argv[2:])
     _find_packages()
@@ -37,6 +38,7 @@ def main() -> int:
 
 def oci(words: list[str] | None = None) -> int:
     """Run `inn oci`, the command line of an OCI runtime: loads nothing of the rest of Innkeeper."""
+    _write_for_ourselves()
     _find_packages()
     words = sys.argv[1:] if words is None else words
     if not _ENTERING.isdisjoint(words):
@@ -52,6 +54,13 @@ def oci(words: list[str] | None = None) -> int:
     from backends.oci.cli.main import main as run
 
     return run(words)
+
+
+def _write_for_ourselves() -> None:
+    """Let nobody else write to files and folders of ours, whatever umask the caller has."""
+    import os
+
+    os.umask(os.umask(0o022) | 0o022)
 
 
 def leave(code: int) -> None:

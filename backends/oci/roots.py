@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from backends.oci.state import DRAFT, run_folder
+from backends.oci.state import DRAFT, make_private, run_folder
 
 FOLDER = "oci-roots"
 
@@ -19,7 +19,7 @@ FOLDER = "oci-roots"
 def remember(root: str) -> None:
     """Leave a link to a root; OSError if that cannot be."""
     folder = f"{run_folder()}/{FOLDER}"
-    os.makedirs(folder, 0o700, exist_ok=True)
+    make_private(folder)
     with _Lock(folder):
         link = f"{folder}/{_name(root)}"
         try:

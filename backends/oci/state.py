@@ -217,7 +217,7 @@ def check_free(root: str, container_id: str) -> None:
 def make(root: str, container_id: str, state: dict[str, Any], config: str) -> Container:
     """Make a container's folder, whole at once, and hold its lock. Raises ContainerExists."""
     check_free(root, container_id)
-    os.makedirs(root, 0o700, exist_ok=True)
+    make_private(root)
     sweep(root)
     container = Container(root, container_id, {"phase": "creating", "pid": 0, **state})
     draft = f"{root}/{DRAFT}{container_id[:200]}.{os.getpid()}"
@@ -235,6 +235,16 @@ def make(root: str, container_id: str, state: dict[str, Any], config: str) -> Co
         raise error
     container.folder = f"{root}/{container_id}"
     return container
+
+
+def make_private(folder: str) -> None:
+    """Make a folder that is missing, with those above it, for its owner alone."""
+    if not os.path.isdir(folder):
+        make_private(os.path.dirname(folder))
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
+            return  # somebody was faster
 
 
 def sweep(root: str) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,3 +157,32 @@ def test_a_container_with_the_hosts_processes_in_sight_cannot_look_into_its_runt
     lines = engine.output().splitlines()
     assert len(lines) == 5, lines
     assert all("ermission denied" in line or "not permitted" in line for line in lines), lines
+
+
+# ---------------------------------------------------------------- what others on the host may do to its state
+
+
+def test_nobody_else_writes_to_what_it_leaves_whatever_umask_its_caller_has(bundle: Bundle) -> None:
+    bundle.process["args"] = ["sleep", "1000"]
+    bundle.write()
+    state, pid_file, name = bundle.folder / "state" / "of" / "ours", bundle.folder / "pid", f"test-{os.getpid()}-umask"
+    before = os.umask(0)
+    try:
+        words = ("--root", str(state), "create", "--bundle", str(bundle.folder), "--pid-file", str(pid_file), name)
+        with open(bundle.folder / "out", "w") as out:
+            command = [sys.executable, str(Path(__file__).resolve().parents[2] / "innkeeper.py"), "oci", *words]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, timeout=30)
+    finally:
+        os.umask(before)
+    assert done.returncode == 0, (bundle.folder / "out").read_text()
+    try:
+        modes = {
+            path: stat.S_IMODE(path.stat().st_mode) for path in (*state.parents, state) if bundle.folder in path.parents
+        }
+        assert set(modes.values()) == {0o700}, modes
+        assert not stat.S_IMODE(pid_file.stat().st_mode) & 0o022
+        kept = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (state / name).iterdir()}
+        # The fifo is for whoever the program's user is by then; its folder is closed to all others.
+        assert {mode for file, mode in kept.items() if file != "exec.fifo"} == {0o600}, kept
+    finally:
+        bundle.oci("--root", str(state), "delete", "--force", name)
