@@ -18,7 +18,7 @@ from backends.native.record import ContainerRecord
 from backends.native.store import TRACE, ContainerStore
 from backends.native.sweep import end_kernel_side
 from backends.oci.ending import end
-from backends.oci.request import CreateRequest
+from backends.oci.request import Created, CreateRequest
 from backends.oci.shell import Shell
 
 if TYPE_CHECKING:
@@ -113,13 +113,14 @@ def make(
 ) -> None:
     """Run in the maker: start the container and tell supervisor and client how it went.
 
-    when_ready is called when all is known and nothing has been done yet. shell: what can become its init.
+    when_ready is called when all is known and nothing has been done that could not be taken back. shell: what can
+    become its init.
     """
     trace = Trace(store.folder(record.id) / TRACE)
     try:
         request = _request(worker, store, host, record, secrets_fd)
-        when_ready()
-        _make(worker, store, record, request, client, shell)
+        created = _create(worker, store, record, request, shell, when_ready)
+        _hand_over(worker, created, request, client)
     except (InnkeeperError, OSError) as error:
         worker.tell_steps(client)
         trace.write(worker.records)
@@ -148,26 +149,41 @@ def _request(
     )
 
 
-def _make(
+def _create(
     worker: Worker,
     store: ContainerStore,
     record: ContainerRecord,
     request: CreateRequest,
-    client: socket.socket | None,
     shell: Shell | None,
-) -> None:
+    when_ready: Callable[[], object],
+) -> Created:
     assert request.group is not None
     driver = drivers.from_checkpoint(store.folder(record.id)) or drivers.get(record.driver, store.run_dir)
     if shell is not None and driver.name == "native" and shell.fits(request):
-        created = shell.become(request)
-    else:
-        if shell is not None:
-            shell.undo()
-        if request.group.exists():
-            end_kernel_side(store, request.group, record)  # of a run whose supervisor died
-        created = driver.create(request, worker.recorder)
+        created = shell.become(request, when_ready)
+        _see_started(driver.started, created)
+        return created
+    when_ready()
+    if shell is not None:
+        shell.undo()
+    if request.group.exists():
+        end_kernel_side(store, request.group, record)  # of a run whose supervisor died
+    created = driver.create(request, worker.recorder)
+    _see_started(driver.started, created)
+    return created
+
+
+def _see_started(started: Callable[[Created], None], created: Created) -> None:
     try:
-        driver.started(created)
+        started(created)
+    except BaseException:
+        created.undo()
+        raise
+
+
+def _hand_over(worker: Worker, created: Created, request: CreateRequest, client: socket.socket | None) -> None:
+    assert request.group is not None
+    try:
         worker.tell_steps(client)
         worker.succeed(created, request.group.path)
     except BaseException:

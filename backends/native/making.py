@@ -14,6 +14,7 @@ from backends.errors import (
     NotFound,
     WrongState,
 )
+from backends.kernel import netlink
 from backends.model import (
     Guest,
     GuestRef,
@@ -127,6 +128,13 @@ class Making(Living):
             bound[first_process.PLACE] = str(folder / "init")
         group = f"{self._parent}/{record.id}"
         return files, spec.build(record.id, asked, self._images.get(asked.image), group, bound)
+
+    def link_steps(self, container_id: str, pid: int) -> Sequence[Step]:
+        """Return what connects a container that is not made yet to the bridge, if that is up."""
+        if not netlink.link_exists(self._bridge):
+            return ()
+        own = ContainerRecord(container_id, "", "", 0.0, [], "bridge", bridge=self._bridge)
+        return [netlink.MakeVeth(own.host_link, "eth0", self._bridge, pid, own.mac)]
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
         """Return the plan of a container that is not made."""

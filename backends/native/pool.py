@@ -7,6 +7,7 @@ request that finds none, as most of many at once do, is served by a fork as ever
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from backends.native import protocol
 from backends.native.store import new_id
 
 _QUIET_S = 0.03
+_END_S = 2.0
 
 
 class Pool:
@@ -78,6 +80,19 @@ class Pool:
         """A child has ended; it may have been the one that stood by."""
         if pid == self._pid and self._orders is not None:
             self.close()
+
+    def end(self) -> None:
+        """Let the pair end, and wait a while until all that it had made is gone."""
+        is_there = self._orders is not None
+        self.close()
+        deadline = time.monotonic() + _END_S
+        while is_there and time.monotonic() < deadline:
+            try:
+                if os.waitpid(self._pid, os.WNOHANG)[0]:
+                    return
+            except ChildProcessError:
+                return
+            time.sleep(0.002)
 
     def close(self) -> None:
         """Let the pair end, or in a fork: let go of it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,7 @@ from backends.oci.conversation import Conversation, raise_failure
 from backends.oci.request import Created, CreateRequest, check_descriptors
 from backends.oci.stage import Namespaces
 from backends.oci.work import Work
-from backends.trace import Recorder
+from backends.trace import Recorder, Step
 
 __all__ = ["CreateRequest", "Created", "create", "started"]
 
@@ -204,12 +204,15 @@ class Creation:
         request, pid = self._request, self._created.pid
         self.work.run(steps.joined_steps(request, pid))
         with request.holding():
-            self.work.run(request.host_steps(pid))
+            self.work.run(self._host_steps(pid))
         for kind in ("prestart", "createRuntime"):
             if (request.config.get("hooks") or {}).get(kind):
                 # The deprecated kind is told what it always was, and what runtime-tools checks.
                 status = "created" if kind == "prestart" else "creating"
                 hooks.run(request.config, kind, request.state(status, pid), folder=request.bundle)
+
+    def _host_steps(self, pid: int) -> Sequence[Step]:
+        return self._request.host_steps(pid)
 
     def _state_for_init(self) -> Mapping[str, Any] | None:
         hooks_of = self._request.config.get("hooks") or {}

@@ -47,9 +47,14 @@ class Shell(Creation):
             group_steps=(), own_fds=own_fds, timeout_s=_TIMEOUT_S,
         )  # fmt: skip
         super().__init__(blank, recorder)
+        self._ready: Sequence[Step] = ()
+        self._before_go: Callable[[], object] = lambda: None
 
-    def stand_by(self, rehearse: Callable[[], None]) -> None:
-        """Make the group and the process, which rehearses and waits. Raises InnkeeperError, OSError."""
+    def stand_by(self, rehearse: Callable[[], None], host_steps: Callable[[int], Sequence[Step]]) -> None:
+        """Make the group and the process, which rehearses and waits. Raises InnkeeperError, OSError.
+
+        host_steps: what the request will most likely have as its own, to be done now.
+        """
         self._check_group()
         sync, theirs = messages.pair()
         sync.settimeout(_TIMEOUT_S)
@@ -57,6 +62,8 @@ class Shell(Creation):
         with theirs:
             if not self._bear(lambda entrance: _wait(theirs, entrance, rehearse)):
                 raise StartFailed("this kernel makes no process in new namespaces at once")
+        self._ready = host_steps(self._created.pid)
+        self.work.run(self._ready)
 
     def fits(self, request: CreateRequest) -> bool:
         """Say whether it can become this."""
@@ -66,9 +73,12 @@ class Shell(Creation):
         same = request.group is not None and ours is not None and request.group.path == ours.path
         return same and not asked.paths and asked.new == frozenset(KINDS) and not mapped and request.first_fd == 3
 
-    def become(self, request: CreateRequest) -> Created:
-        """Let it be the container's init. Raises StartFailed or another InnkeeperError after undoing everything."""
-        self._request = request
+    def become(self, request: CreateRequest, before_go: Callable[[], object] = lambda: None) -> Created:
+        """Let it be the container's init. Raises StartFailed or another InnkeeperError after undoing everything.
+
+        before_go is called last before init goes on to what cannot be taken back: its program.
+        """
+        self._request, self._before_go = request, before_go
         return carry_out(self)
 
     def run(self) -> Created:
@@ -84,10 +94,20 @@ class Shell(Creation):
         order = replace(request, state=_no_state, host_steps=_no_steps, holding=nullcontext, group_steps=())
         talk.sync.send(pickle.dumps((order, self._namespaces, scene)))
         self._join()
+        self._before_go()
         talk.go(self._state_for_init())
         talk.hear_of("created")
         created.sync, created.undo = talk.sync, self.undo
         return created
+
+
+    def _host_steps(self, pid: int) -> Sequence[Step]:
+        """Return what is not done yet; what was done and is not wanted is taken back."""
+        wanted = self._request.host_steps(pid)
+        for step in self._ready:
+            if step not in wanted:
+                step.undo()
+        return [step for step in wanted if step not in self._ready]
 
 
 def _wait(sync: socket.socket, entrance: Entrance | None, rehearse: Callable[[], None]) -> None:
