@@ -188,16 +188,17 @@ class Sweeper:
 
     def _groups(self, ids: set[str]) -> list[str]:
         done = []
-        ids = ids | self._standing_by()
+        standing_by = self._standing_by()
         for name in self._host.group(self._parent).children():
             group = self._host.group(f"{self._parent}/{name}")
             if name == KEEPER:
                 group.remove_if_unused()  # of a spawner that was killed
-            if name in ids or name == KEEPER:
+            if name == KEEPER or name in standing_by or self._store.is_supervised(name):
                 continue
             group.kill()
             group.remove()
-            done.append(f"cgroup {group.path}: belongs to no container")
+            owner = "its container does not run" if name in ids else "belongs to no container"
+            done.append(f"cgroup {group.path}: {owner}")
         return done
 
     def _standing_by(self) -> set[str]:

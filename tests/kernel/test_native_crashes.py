@@ -173,6 +173,15 @@ def test_clean_removes_what_a_killed_supervisor_was_to_remove_at_its_end(
     assert native.guests() == []
 
 
+def test_clean_removes_the_cgroup_of_a_container_that_does_not_run(native: NativeBackend) -> None:
+    guest = native.create(ContainerSpec("host", ("true",), name="made"), R)
+    group = native._group(guest.ref.id)
+    for step in group.create_steps():
+        step.run()
+    assert native.clean(R) == [f"cgroup {group.path}: its container does not run"]
+    assert not groups_of(native, guest.ref.id)
+
+
 def mended(native: NativeBackend) -> bool:
     """True once nothing is lost, and a second clean finds nothing; what still ends by itself needs a moment."""
     native.clean(R)
