@@ -226,6 +226,18 @@ class Logging(Protocol):
 
 
 @runtime_checkable
+class Streaming(Protocol):
+    """Whoever runs a program in the foreground gets all of its output: it waits for its reader, as at a pipe."""
+
+    def stream(self, ref: GuestRef, *, stop: Callable[[], bool] = lambda: False) -> Iterator[LogLine]:
+        """Yield what it prints until it ends or stop() says so, in pieces of one stream each, lines or parts of some.
+
+        From the call on, which may be before its start, nothing is missed.
+        """
+        ...
+
+
+@runtime_checkable
 class LogClearing(Protocol):
     """What guests printed can be thrown away."""
 

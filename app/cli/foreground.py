@@ -10,10 +10,11 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from app.cli.terminal import DETACH_KEYS, FORWARDED, DetachKeys, RawTerminal, Signals, terminal_size
-from backends.base import Attaching, Lifecycle, Logging
+from backends.base import Attaching, Lifecycle, Logging, Streaming
 from backends.errors import InnkeeperError, Unsupported
 from backends.sessions import AttachSession
 from backends.trace import Recorder
@@ -21,14 +22,14 @@ from backends.trace import Recorder
 if TYPE_CHECKING:
     from app.cli.context import Context
     from backends.base import Backend
-    from backends.model import GuestRef
+    from backends.model import GuestRef, LogLine
 
 _KILL_WITHIN_S = 3.0
 """A second Ctrl-C within this time kills."""
 
 
 class Foreground:
-    """One container in the foreground."""
+    """One container in the foreground. `whole`: it waits for us to take its output, as at a pipe."""
 
     def __init__(
         self,
@@ -38,21 +39,31 @@ class Foreground:
         *,
         stdin: bool,
         terminal: bool,
+        whole: bool = False,
         tail: int | None = None,
         detach_keys: bytes = DETACH_KEYS,
     ) -> None:
         if not isinstance(backend, Logging):
             raise Unsupported(f"cannot follow {ref.id}: {backend.title} keeps no output")
         self._context, self._backend, self._ref = context, backend, ref
-        self._takes_input, self._terminal, self._tail = stdin, terminal, tail
+        self._takes_input, self._terminal, self._tail, self._is_whole = stdin, terminal, tail, whole
         self._detach_keys = detach_keys
         self._session: AttachSession | None = None
         self._is_over = threading.Event()
+        self._lines = self._open_output()
         self._over_reading, self._over_writing = os.pipe()
         self._error: BaseException | None = None
         self._last_interrupt_s = float("-inf")
         self.is_detached = False
         """True once the user pressed the detach keys, or the terminal went away."""
+
+    def _open_output(self) -> Iterator[LogLine]:
+        """Open it at once: made before the start, this misses nothing, however much comes at once."""
+        stop = self._is_over.is_set
+        if self._is_whole and isinstance(self._backend, Streaming):
+            return self._backend.stream(self._ref, stop=stop)
+        assert isinstance(self._backend, Logging)
+        return self._backend.logs(self._ref, follow=True, tail=self._tail, stop=stop)
 
     def run(self) -> None:
         """Copy until the container ends or the user detaches. Raises what the copying raised."""
@@ -122,8 +133,7 @@ class Foreground:
     def _copy_output(self) -> None:
         out, talk = self._context.out, self._context.talk
         try:
-            assert isinstance(self._backend, Logging)
-            for line in self._backend.logs(self._ref, follow=True, tail=self._tail, stop=self._is_over.is_set):
+            for line in self._lines:
                 (talk if line.stream == "stderr" else out).raw(line.data)
         except (InnkeeperError, OSError) as error:
             self._error = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from app.cli.diagnostics import BROKEN_PIPE, FAILED, INTERRUPTED, Talk
@@ -23,19 +23,24 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Never raises."""
     open_standard_streams()
+    return ending_well(lambda: _run(sys.argv[1:] if arguments is None else arguments))
+
+
+def ending_well(work: Callable[[], int], *, failed: int = 0) -> int:
+    """Do it and return its exit code, or that of what went wrong, which is said in a line; `failed` is in its place."""
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = work()
         Output().flush()
         return code
     except InnkeeperError as error:
-        code = Talk().error(error)
+        code = Talk().error(error, after=failed)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
         code = BROKEN_PIPE
     except OSError as error:  # what a backend should have translated: still one line, no traceback
         Talk().note(f"cannot go on: {os_error_text(error)}")
-        code = FAILED
+        code = failed or FAILED
     end_output()
     return code
 

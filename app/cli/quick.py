@@ -12,6 +12,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import _socket
 import os
+import sys
 
 from backends.quick_json import dumps, loads
 
@@ -28,7 +29,7 @@ _LISTS = ("env", "publish")
 _SIGNALS = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2)
 _MOMENT_S, _START_S = 0.1, 90.0
 _MOST_LOG = 1 << 20
-_RUNTIME, _LARGEST = 125, 262_144
+_RUNTIME, _BROKEN_PIPE, _LARGEST = 125, 141, 262_144
 
 
 def attempt(words: Sequence[str]) -> int | None:
@@ -47,9 +48,9 @@ def attempt(words: Sequence[str]) -> int | None:
     try:
         sock.send(dumps(request).encode())
         sock.settimeout(_START_S)
-        answer = _receive(sock)
+        answer, held = _receive_with_log(sock)
     except OSError:
-        answer = {"error": "the spawner does not answer"}
+        answer, held = {"error": "the spawner does not answer"}, None
     if answer is None or "stale" in answer:
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _SIGNALS)
         return None
@@ -58,7 +59,10 @@ def attempt(words: Sequence[str]) -> int | None:
     if detach:
         os.write(1, f"{answer['id']}\n".encode())
         return 0
-    return _follow(words, sock, state, answer["id"])
+    try:
+        return _follow(words, sock, state, answer["id"], held)
+    except BrokenPipeError:
+        return _BROKEN_PIPE
 
 
 def parse(words: Sequence[str]) -> dict[str, Any] | None:
@@ -136,6 +140,17 @@ def _receive(sock: _socket.socket) -> dict[str, Any] | None:
     return dict(loads(data.decode())) if data else None
 
 
+def _receive_with_log(sock: _socket.socket) -> tuple[dict[str, Any] | None, int | None]:
+    """Return the answer and the descriptor that keeps the log from being put aside before it is read, if one came."""
+    data, ancillary, _, _ = sock.recvmsg(_LARGEST, _socket.CMSG_LEN(4), _socket.MSG_CMSG_CLOEXEC)
+    fds = [_number(payload) for level, _, payload in ancillary if level == _socket.SOL_SOCKET and len(payload) >= 4]
+    return (dict(loads(data.decode())) if data else None), (fds[0] if fds else None)
+
+
+def _number(payload: bytes) -> int:
+    return int.from_bytes(payload[:4], sys.byteorder)
+
+
 def _complain(answer: dict[str, Any]) -> int:
     from app.cli.diagnostics import Talk
     from backends.errors import StartFailed
@@ -144,15 +159,15 @@ def _complain(answer: dict[str, Any]) -> int:
     return int(answer["exit_code"]) if answer.get("kind") == "StartFailed" else _RUNTIME
 
 
-def _follow(words: Sequence[str], sock: _socket.socket, state: str, container_id: str) -> int:
+def _follow(words: Sequence[str], sock: _socket.socket, state: str, container_id: str, held: int | None) -> int:
     log = f"{state}/containers/{container_id}/log"
     try:
         sock.settimeout(_MOMENT_S)
         code = _end(sock)
     except TimeoutError:
-        return _hand_over(words, sock, container_id)
+        return _hand_over(words, sock, container_id, held)
     if os.path.exists(f"{log}.1") or os.path.getsize(log) > _MOST_LOG:
-        return _hand_over(words, sock, container_id, code)
+        return _hand_over(words, sock, container_id, held, code)
     _print(log)
     _take_leave(sock)
     return code
@@ -188,12 +203,18 @@ def _take_leave(sock: _socket.socket) -> None:
         return
 
 
-def _hand_over(words: Sequence[str], sock: _socket.socket, container_id: str, code: int | None = None) -> int:
+def _hand_over(
+    words: Sequence[str], sock: _socket.socket, container_id: str, held: int | None, code: int | None = None
+) -> int:
     """Go on with all that a foreground container may need."""
     from app.cli.packages import load_site
 
     load_site()
     from app.cli.running import follow_started
+
+    def ready() -> None:
+        if held is not None:
+            os.close(held)
 
     def end() -> int:
         sock.settimeout(None)
@@ -201,4 +222,4 @@ def _hand_over(words: Sequence[str], sock: _socket.socket, container_id: str, co
         _take_leave(sock)
         return found
 
-    return follow_started(words, container_id, end)
+    return follow_started(words, container_id, ready, end)

@@ -24,6 +24,7 @@ from backends.trace import Recorder
 
 if TYPE_CHECKING:
     from app.cli.context import Context
+    from app.cli.foreground import Foreground
     from app.core.workstation import Workstation
     from backends.base import Backend
 
@@ -145,28 +146,37 @@ def _run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _start(args: argparse.Namespace, context: Context, station: Workstation, backend: Backend, guest: Guest) -> int:
+    foreground = None if args.detach else _foreground(args, context, backend, guest)
     try:
         wait_for(context, station.submit("guest.start", guest.ref))
     except BaseException:
         if args.rm:
             _remove(context, backend, guest)
         raise
-    if args.detach:
+    if foreground is None:
         context.out.line(guest.ref.id)
         return 0
-    return _follow(args, context, backend, guest)
+    return _follow(args, context, backend, guest, foreground)
 
 
-def follow_started(words: Sequence[str], guest_id: str, end: Callable[[], int]) -> int:
-    """Go on with a container that app.cli.quick has started; `end` waits for its exit code."""
+def follow_started(words: Sequence[str], guest_id: str, ready: Callable[[], None], end: Callable[[], int]) -> int:
+    """Go on with a container that app.cli.quick has started.
+
+    `ready` is told when its output needs to be kept by nobody else any more; `end` waits for its exit code.
+    """
     from app.cli.foreground import Foreground
-    from app.cli.main import context_of
+    from app.cli.main import context_of, ending_well
 
-    context = context_of(words)
-    with context.workstation_with(Creating, "run containers") as (_, backend):
-        foreground = Foreground(context, backend, GuestRef(backend.name, guest_id), stdin=False, terminal=False)
-        foreground.run()
-    return end()
+    def follow() -> int:
+        context = context_of(words)
+        with context.workstation_with(Creating, "run containers") as (_, backend):
+            ref = GuestRef(backend.name, guest_id)
+            foreground = Foreground(context, backend, ref, stdin=False, terminal=False, whole=True)
+            ready()
+            foreground.run()
+        return end()
+
+    return ending_well(follow, failed=RUNTIME)
 
 
 @contextmanager
@@ -201,12 +211,16 @@ def _create(context: Context, station: Workstation, backend: Backend, spec: Cont
     return guest
 
 
-def _follow(args: argparse.Namespace, context: Context, backend: Backend, guest: Guest) -> int:
+def _foreground(args: argparse.Namespace, context: Context, backend: Backend, guest: Guest) -> Foreground:
     from app.cli.foreground import Foreground
 
-    foreground = Foreground(
-        context, backend, guest.ref, stdin=args.interactive, terminal=args.tty, detach_keys=args.detach_keys
+    keys = args.detach_keys
+    return Foreground(
+        context, backend, guest.ref, stdin=args.interactive, terminal=args.tty, whole=True, detach_keys=keys
     )
+
+
+def _follow(args: argparse.Namespace, context: Context, backend: Backend, guest: Guest, foreground: Foreground) -> int:
     try:
         foreground.run()
         if foreground.is_detached:

@@ -69,12 +69,13 @@ def _start_guard(fd: int) -> int | None:
     try:
         settings = subprocess.run(["stty", "-g"], stdin=copy, capture_output=True, check=True).stdout.decode().strip()
         reading, writing = os.pipe()
-        script = f'trap "" HUP INT QUIT TERM TSTP TTOU; read -r word; [ "$word" = done ] || stty "$1" <&{copy}'
+        # The terminal comes as 1 and stays as 4: a shell need not know descriptors of two digits.
+        script = 'trap "" HUP INT QUIT TERM TSTP TTOU; read -r word; [ "$word" = done ] || stty "$1" <&4'
         # Its parent may die at any time and is not there to wait for it: the shell in between lets init adopt it.
         subprocess.run(
-            ["sh", "-c", 'exec 3<&0; sh -c "$1" guard "$2" <&3 >/dev/null 2>&1 &', "guard", script, settings],
+            ["sh", "-c", 'exec 3<&0 4<&1; sh -c "$1" guard "$2" <&3 >/dev/null 2>&1 &', "guard", script, settings],
             stdin=reading,
-            pass_fds=(copy,),
+            stdout=copy,
             start_new_session=True,
             check=True,
         )

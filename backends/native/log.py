@@ -17,6 +17,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,6 +58,15 @@ class LogWriter:
             self._lost += len(data)
             self._why = error.strerror or str(error)
 
+    def is_held_up(self) -> bool:
+        """Say whether the file has outgrown its size because of one who reads and is to miss nothing."""
+        most = self._limits.max_bytes
+        return bool(most) and self._size > most and not self._may_put_aside()
+
+    def hold(self) -> int:
+        """Keep all from now on for a reader, who is given the descriptor and closes it when it reads."""
+        return rotation.hold(self._path)
+
     def clear(self) -> None:
         """Forget all that was written so far."""
         rotation.forget_older(self._path)
@@ -67,7 +79,7 @@ class LogWriter:
 
     def _append(self, text: bytes) -> None:
         most = self._limits.max_bytes
-        if most and self._size and self._size + len(text) > most:
+        if most and self._size and self._size + len(text) > most and self._may_put_aside():
             self._put_aside()
         written = os.write(self._fd, text)
         if written < len(text):
@@ -75,14 +87,21 @@ class LogWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._size += written
 
+    def _may_put_aside(self) -> bool:
+        return not rotation.is_held(self._path.with_name(f"{self._path.name}.{self._older}"))
+
+    @property
+    def _older(self) -> int:
+        """How many are kept beside the newest; also where none is to be, one that is read stays until it has been."""
+        return max(1, self._limits.max_files - 1)
+
     def _put_aside(self) -> None:
-        if self._limits.max_files <= 1:
-            os.ftruncate(self._fd, 0)
-            self._size = 0
+        if self._limits.max_files <= 1 and not rotation.is_held(self._path):
+            self.clear()
             return
         before, draft = self._fd, self._path.with_name(f".{self._path.name}")
         self._open(draft)  # first: without room for a new one the old one goes on
-        rotation.shift(self._path, self._limits.max_files - 1)
+        rotation.shift(self._path, self._older)
         draft.rename(self._path)
         os.close(before)
 
@@ -120,11 +139,15 @@ def parse(line: bytes) -> LogLine | None:
     if len(parts) != 4 or parts[2] not in (b"F", b"P"):
         return None
     try:
-        stamp = datetime.strptime(parts[0][:19].decode(), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
-        time_s = stamp + float(b"0" + parts[0][19:-1])
+        time_s = _second(parts[0][:19]) + float(b"0" + parts[0][19:-1])
     except ValueError:
         return None
     return LogLine(time_s, parts[1].decode(), parts[3] + (b"\n" if parts[2] == b"F" else b""))
+
+
+@lru_cache(4)
+def _second(text: bytes) -> float:
+    return datetime.strptime(text.decode(), "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
 
 
 def read(path: Path, *, tail: int | None = None) -> Iterator[LogLine]:
@@ -134,7 +157,11 @@ def read(path: Path, *, tail: int | None = None) -> Iterator[LogLine]:
 
 
 def follow(
-    path: Path, has_ended: Callable[[], bool], stop: Callable[[], bool], *, tail: int | None = None
+    path: Path,
+    has_ended: Callable[[], bool],
+    stop: Callable[[], bool],
+    *,
+    tail: int | None = None,
 ) -> Iterator[LogLine]:
     """Yield the log as it grows, until the guest has ended and all is read, or stop() says so.
 
@@ -143,6 +170,21 @@ def follow(
     with RotatedFile(path) as file:
         yield from _parsed(file.lines(None if tail is None else _start_of_tail, tail or 0))
         yield from _parsed(file.follow(has_ended, stop))
+
+
+def stream(path: Path, has_ended: Callable[[], bool], stop: Callable[[], bool]) -> Iterator[LogLine]:
+    """Yield the log as it grows, in pieces of one stream each; from the call on the program waits for their reader."""
+    return _pieces(RotatedFile(path, holds=True), has_ended, stop)
+
+
+def _pieces(opened: RotatedFile, has_ended: Callable[[], bool], stop: Callable[[], bool]) -> Iterator[LogLine]:
+    with opened as file:
+        for blocks in (file.blocks(), file.follow_blocks(has_ended, stop)):
+            for block in blocks:
+                parts = [line.split(b" ", 3) for line in block]
+                for name, lines in groupby((part for part in parts if len(part) == 4), itemgetter(1)):
+                    data = b"".join([text + b"\n" if kind == b"F" else text for _, _, kind, text in lines])
+                    yield LogLine(time.time(), name.decode(), data)
 
 
 def clear(path: Path) -> None:

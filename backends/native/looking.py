@@ -107,6 +107,13 @@ class Looking(Restraining):
         elif path.exists():
             yield from log.read(path, tail=tail)
 
+    def stream(self, ref: GuestRef, *, stop: Callable[[], bool] = lambda: False) -> Iterator[LogLine]:
+        """Yield its log as it grows; the program waits for who reads it."""
+        self._store.record(ref.id)
+        path = self._store.folder(ref.id) / LOG
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))  # so that there is something to hold
+        return log.stream(path, lambda: not self._store.is_supervised(ref.id), stop)
+
     def clear_log(self, ref: GuestRef, recorder: Recorder) -> None:
         """Forget what it has printed so far."""
         self._store.record(ref.id)

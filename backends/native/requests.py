@@ -50,10 +50,10 @@ class Requests:
         self._waiting.append(client)
         self._followers.append(client)
 
-    def see_off(self, timeout_s: float) -> None:
+    def see_off(self) -> None:
         """Wait until those who follow have read the log and said so, or are gone."""
         for client in self._followers:
-            client.settimeout(timeout_s)
+            client.setblocking(True)
             with suppress(OSError):
                 client.recv(64)
 

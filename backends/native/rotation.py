@@ -1,10 +1,12 @@
 """Files that are put aside when they are full: NAME, NAME.1, NAME.2 … from newest to oldest.
 
-A reader holds the file itself, not its name, so that what it reads stays in order while files are renamed.
+A reader holds the file itself, not its name, so that what it reads stays in order while files are renamed. One that is
+to miss nothing has a shared lock on what it is reading, too: files go oldest first, so none goes before it was read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 from collections import deque
@@ -25,10 +27,10 @@ Place = tuple[BinaryIO, int]
 
 
 def names(path: Path) -> list[Path]:
-    """Return the names there are, newest first; the first is always there."""
+    """Return the names there are, newest first. While files are put aside there is a gap somewhere, which comes too."""
     numbers = (name.removeprefix(f"{path.name}.") for name in os.listdir(path.parent) if name != path.name)
-    older = sorted(int(number) for number in numbers if number.isascii() and number.isdigit())
-    return [path, *(path.with_name(f"{path.name}.{number}") for number in older)]
+    most = max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+    return [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, most + 1))]
 
 
 def shift(path: Path, keep: int) -> None:
@@ -45,12 +47,37 @@ def forget_older(path: Path) -> None:
         older.unlink(missing_ok=True)
 
 
-class RotatedFile:
-    """All of a file that is put aside now and then, as one row of lines; close it."""
+def hold(path: Path) -> int:
+    """Open a file so that it is held; the caller closes the descriptor, or hands it on. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    return fd
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._files = _open_all(path, set())
+
+def is_held(path: Path) -> bool:
+    """Say whether there is such a file, and somebody who reads it and is to miss nothing."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+class RotatedFile:
+    """All of a file that is put aside now and then, as one row of lines; close it.
+
+    With `holds` nothing that it has not read is given up: a writer that asks is_held() waits for it.
+    """
+
+    def __init__(self, path: Path, *, holds: bool = False) -> None:
+        self._path, self._holds = path, holds
+        self._files = _open_all(path, set(), holds=holds)
 
     def __enter__(self) -> RotatedFile:
         return self
@@ -65,8 +92,15 @@ class RotatedFile:
         With tail only the last: it is asked of each file, newest first, with how many are still wanted, and
         returns the offset where they begin and how many they are.
         """
+        for block in self.blocks(tail, most):
+            yield from block
+
+    def blocks(
+        self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None = None, most: int = 0
+    ) -> Iterator[list[bytes]]:
+        """Yield the same, as many lines at once as come at once."""
         for file, offset in self._places(tail, most):
-            yield from whole_lines(file, offset)
+            yield from whole_blocks(file, offset)
 
     def _places(self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None, most: int) -> list[Place]:
         if tail is None:
@@ -80,6 +114,12 @@ class RotatedFile:
 
     def follow(self, has_ended: Callable[[], bool], stop: Callable[[], bool]) -> Iterator[bytes]:
         """Yield the lines that come after those already read, until it has ended and all is read, or stop() says so."""
+        for block in self.follow_blocks(has_ended, stop):
+            yield from block
+
+    def follow_blocks(self, has_ended: Callable[[], bool], stop: Callable[[], bool]) -> Iterator[list[bytes]]:
+        """Yield the same, as many lines at once as come at once."""
+        self._let_go_of(self._files[:-1])
         watch = linux.inotify_init()
         try:
             while not stop():
@@ -94,7 +134,7 @@ class RotatedFile:
         finally:
             os.close(watch)
 
-    def _news(self, watch: int) -> Iterator[bytes]:
+    def _news(self, watch: int) -> Iterator[list[bytes]]:
         while True:
             newer = self._newer()  # first: once there is a newer one, nothing more is written to ours
             if not newer:
@@ -104,38 +144,43 @@ class RotatedFile:
                 yield from self._rest(self._files[-1])
             if not newer:
                 return
-            for file in self._files:
+            ours, self._files = self._files, newer
+            for file in ours:
                 file.close()
-            self._files = newer[:1]
-            for file in newer[1:]:
-                yield from self._rest(self._files[-1])
-                self._files[-1].close()
-                self._files = [file]
+            for file in newer[:-1]:
+                yield from self._rest(file)
+                self._let_go_of([file])
 
-    def _rest(self, file: BinaryIO) -> Iterator[bytes]:
+    def _rest(self, file: BinaryIO) -> Iterator[list[bytes]]:
         offset = file.tell()
         if os.fstat(file.fileno()).st_size < offset:
             offset = 0  # it was cleared
-        yield from whole_lines(file, offset)
+        yield from whole_blocks(file, offset)
+
+    def _let_go_of(self, files: list[BinaryIO]) -> None:
+        for file in files:
+            file.close()
+        self._files = [file for file in self._files if file not in files]
 
     def _newer(self) -> list[BinaryIO]:
         """Open what came after the file being read, oldest first; nothing if that is still the newest."""
         if not self._files:
-            return _open_all(self._path, set())
+            return _open_all(self._path, set(), holds=self._holds)
         ours = os.fstat(self._files[-1].fileno())
         try:
             if os.stat(self._path).st_ino == ours.st_ino:
                 return []
         except FileNotFoundError:
             return []
-        return _open_all(self._path, {ours.st_ino}, until=ours.st_ino)
+        return _open_all(self._path, {ours.st_ino}, until=ours.st_ino, holds=self._holds)
 
 
-def _open_all(path: Path, seen: set[int], until: int = 0) -> list[BinaryIO]:
+def _open_all(path: Path, seen: set[int], until: int = 0, *, holds: bool = False) -> list[BinaryIO]:
     """Open the files, oldest first, up to the one with the inode `until`."""
     found: deque[BinaryIO] = deque()
     with ExitStack() as stack:
-        for name in names(path):
+        # One more: the oldest may be renamed meanwhile.
+        for name in [*(there := names(path)), path.with_name(f"{path.name}.{len(there)}")]:
             try:
                 file = name.open("rb", buffering=_BLOCK)
             except FileNotFoundError:
@@ -149,6 +194,8 @@ def _open_all(path: Path, seen: set[int], until: int = 0) -> list[BinaryIO]:
             if inode in seen:
                 file.close()
                 continue
+            if holds:
+                fcntl.flock(file, fcntl.LOCK_SH)
             seen.add(inode)
             found.appendleft(file)
         stack.pop_all()
@@ -157,9 +204,19 @@ def _open_all(path: Path, seen: set[int], until: int = 0) -> list[BinaryIO]:
 
 def whole_lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
     """Yield the whole lines from an offset on, without newline; the file then stands behind the last one."""
+    for block in whole_blocks(file, offset):
+        yield from block
+
+
+def whole_blocks(file: BinaryIO, offset: int) -> Iterator[list[bytes]]:
+    """Yield the whole lines from an offset on, as many at once as fit a block; the file stands behind them then."""
     file.seek(offset)
-    while line := file.readline():
-        if not line.endswith(b"\n"):
-            file.seek(-len(line), os.SEEK_CUR)
+    while block := file.readlines(_BLOCK):
+        last = block[-1]
+        if not last.endswith(b"\n"):
+            file.seek(-len(last), os.SEEK_CUR)
+            block.pop()
+        if block:
+            yield [line[:-1] for line in block]
+        if not last.endswith(b"\n"):
             return
-        yield line[:-1]

@@ -12,7 +12,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -29,6 +29,7 @@ from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
 from backends.native.network import Addresses, tidy_bridge
+from backends.native.outputs import Outputs
 from backends.native.record import ContainerRecord, Status
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
@@ -38,10 +39,8 @@ from backends.native.stdin import InputPump
 from backends.native.store import LOG, ContainerStore
 from backends.native.sweep import end_kernel_side, oom_kills_of
 
-_READ = 65536
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
-_FAREWELL_S = 10.0
 
 
 class Supervisor:
@@ -61,6 +60,7 @@ class Supervisor:
         self.input: InputPump | None = None
         self.terminal_fd: int | None = None
         self.sessions = ExecSessions(self)
+        self.outputs = Outputs(self)
         self.requests = Requests(self)
         self.restarts = Restarts(self)
         self.health = Health(self)
@@ -75,7 +75,6 @@ class Supervisor:
         """When all of it is killed, on time.monotonic's clock; None: not."""
 
         self._note = ""
-        self._outputs: set[int] = set()
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -110,7 +109,10 @@ class Supervisor:
                 (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
             self.store.release_life_lock(self.id, self.alive_fd)
             raise
-        teller.tell({"ok": True, "pid": self.init_pid, "id": self.id})
+        kept = [self.log.hold()] if follow and self.log is not None else []
+        teller.tell({"ok": True, "pid": self.init_pid, "id": self.id}, kept)
+        for fd in kept:
+            os.close(fd)
         if follow:
             self.requests.follow(client)
         else:
@@ -172,7 +174,7 @@ class Supervisor:
         if source is not None:
             self.input = InputPump(self.selector, source, is_terminal=launch.terminal_fd is not None)
         for stream, fd in launch.outputs:
-            self._watch_output(stream, fd)
+            self.outputs.watch(stream, fd)
         self.exit_code, self._note = None, ""
         self.status = Status(
             state=GuestState.RUNNING.value,
@@ -222,7 +224,8 @@ class Supervisor:
     def _serve_run(self) -> None:
         self.oom.begin()
         self._reap()
-        while self.exit_code is None or self._outputs:
+        while self.exit_code is None or self.outputs:
+            self.outputs.look(time.monotonic())
             is_quiet = not self.turn(_FOREVER_S if self.exit_code is None else 0.0)
             if self.exit_code is not None and is_quiet:
                 break  # the program has ended; a pipe still held open by what it left behind is not waited for
@@ -237,7 +240,7 @@ class Supervisor:
         return bool(events)
 
     def _patience_s(self, most_s: float) -> float:
-        dues = (self.kill_at_s, self.sessions.next_deadline(), self.health.due_s)
+        dues = (self.kill_at_s, self.sessions.next_deadline(), self.health.due_s, self.outputs.due_s)
         due = [at for at in dues if at is not None]
         return min(most_s, max(0.0, min(due) - time.monotonic())) if due else most_s
 
@@ -311,7 +314,7 @@ class Supervisor:
             self.log.close()  # which wakes those who follow it
         self.requests.tell_of_end(self.exit_code)
         if self.record.auto_remove:
-            self.requests.see_off(_FAREWELL_S)
+            self.requests.see_off()
             self.remove()
 
     def remove(self) -> None:
@@ -359,35 +362,9 @@ class Supervisor:
             ),
         )
 
-    # ------------------------------------------------------------------ output
-
-    def _watch_output(self, stream: str, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._outputs.add(fd)
-        self.selector.register(fd, selectors.EVENT_READ, lambda: self._copy(stream, fd))
-
-    def _copy(self, stream: str, fd: int) -> None:
-        try:
-            data = os.read(fd, _READ)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""  # EIO: the last process closed the terminal
-        if data and self.log is not None:
-            self.log.write(stream, data)
-            return
-        self._stop_watching(fd)
-
-    def _stop_watching(self, fd: int) -> None:
-        self.selector.unregister(fd)
-        self._outputs.discard(fd)
-        if fd != self.terminal_fd:
-            os.close(fd)
-
     def _let_go_of_program(self) -> None:
         """Close our ends of what an ended program had."""
-        for fd in list(self._outputs):
-            self._stop_watching(fd)
+        self.outputs.close()
         if self.input is not None:
             self.input.close()
             self.input = None
@@ -403,11 +380,11 @@ class _Teller:
     def __init__(self, client: socket.socket | None) -> None:
         self._client = client
 
-    def tell(self, message: dict[str, object]) -> None:
+    def tell(self, message: dict[str, object], fds: Sequence[int] = ()) -> None:
         if self._client is None:
             return
         try:
-            protocol.send(self._client, message)
+            protocol.send(self._client, message, fds)
         except (protocol.Closed, OSError):
             self.close()
 

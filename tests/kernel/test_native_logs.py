@@ -77,6 +77,36 @@ def test_following_misses_nothing_however_often_the_log_is_put_aside(tmp_path: P
     assert (tmp_path / "log.5").exists()
 
 
+@pytest.mark.parametrize("files", [1, 2, 4])
+def test_nothing_is_put_away_before_who_waits_for_all_of_it_has_read_it(tmp_path: Path, files: int) -> None:
+    path, ended = tmp_path / "log", threading.Event()
+    writer = LogWriter(path, LogLimits(max_bytes=1000, max_files=files))
+    pieces = log.stream(path, ended.is_set, lambda: False)
+    number = 0
+    while not writer.is_held_up():
+        writer.write("stdout", b"line %d\n" % number)
+        number += 1
+    assert number > 15 * files
+    first = next(pieces).data
+    writer.write("stdout", b"last")
+    writer.close()
+    ended.set()
+    everything = first + b"".join(piece.data for piece in pieces)
+    assert everything == b"".join(b"line %d\n" % i for i in range(number)) + b"last"
+
+
+def test_who_only_follows_holds_up_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    writer = LogWriter(path, LogLimits(max_bytes=1000, max_files=2))
+    writer.write("stdout", b"begin\n")
+    lines = log.follow(path, lambda: False, lambda: False)
+    assert next(lines).data == b"begin\n"
+    for _ in range(200):
+        writer.write("stdout", b"x" * 40 + b"\n")
+    assert not writer.is_held_up()
+    writer.close()
+
+
 def test_a_cleared_log_is_empty_and_is_written_and_followed_on(tmp_path: Path) -> None:
     path = tmp_path / "log"
     writer = LogWriter(path, LogLimits(max_bytes=300, max_files=3))
