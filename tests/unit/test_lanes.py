@@ -10,8 +10,8 @@ import pytest
 
 from tests.lanes import guard, process
 from tests.lanes.__main__ import parse
-from tests.lanes.catalog import lanes
-from tests.lanes.lane import RUN_MARK, Lane, Outcome, Run
+from tests.lanes.catalog import SAME_EVERYWHERE, lanes
+from tests.lanes.lane import ROOT, RUN_MARK, Lane, Outcome, Run
 from tests.lanes.summary import closing_line, table
 
 ALL = {lane.name: lane for lane in lanes()}
@@ -112,3 +112,9 @@ def test_the_guard_sees_a_folder_that_a_test_left() -> None:
         folder.rmdir()
 
     assert "folder /var/tmp/inn-left-by-a-test" in found
+
+
+def test_what_is_left_out_under_cgroup_v2_is_there_and_all_else_is_run() -> None:
+    there = {path.stem for path in (ROOT / "tests/kernel").glob("test_*.py")}
+    assert there >= SAME_EVERYWHERE
+    assert {Path(path).stem for path in ALL["kernel-v2"].paths} == there - SAME_EVERYWHERE
