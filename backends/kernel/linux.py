@@ -21,7 +21,7 @@ _libc.umount2.argtypes = (c_char_p, c_int)
 _libc.prctl.argtypes = (c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 
 # The same on every architecture (asm-generic/unistd.h) …
-_OPEN_TREE, _MOVE_MOUNT, _CLOSE_RANGE, _OPENAT2, _MOUNT_SETATTR = 428, 429, 436, 437, 442
+_CLOSE_RANGE, _OPENAT2 = 436, 437
 # … and those that differ.
 MACHINE = os.uname().machine
 """As the process began: a container's personality may make uname(2) say another (LINUX32)."""
@@ -35,7 +35,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_SYNCHRONOUS, MS_REMOUNT = 1, 2, 4,
 MS_DIRSYNC, MS_NOSYMFOLLOW, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_MOVE = 128, 256, 1024, 2048, 4096, 8192
 MS_REC, MS_SILENT, MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 14, 1 << 15, 1 << 17, 1 << 18, 1 << 19, 1 << 20
 MS_RELATIME, MS_STRICTATIME, MS_LAZYTIME = 1 << 21, 1 << 24, 1 << 25
-MNT_FORCE, MNT_DETACH, UMOUNT_NOFOLLOW = 1, 2, 8
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 CLONE_NEWTIME, CLONE_NEWNS, CLONE_NEWCGROUP = 0x80, 0x20000, 0x2000000
 CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = (
@@ -53,10 +53,8 @@ SECCOMP_MODE_FILTER = 2
 
 RESOLVE_NO_XDEV, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 1, 2, 4, 8, 16
 CLOSE_RANGE_CLOEXEC = 4
-AT_EMPTY_PATH, AT_RECURSIVE = 0x1000, 0x8000
-MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC = 1, 2, 4, 8
 
-IN_MODIFY, IN_CLOSE_WRITE, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_DELETE_SELF = 0x2, 0x8, 0x80, 0x100, 0x200, 0x400
+IN_MODIFY, IN_CLOSE_WRITE, IN_DELETE_SELF = 0x2, 0x8, 0x400
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
@@ -95,23 +93,6 @@ def umount(target: str, flags: int = 0) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     _syscall(_number("pivot_root"), c_char_p(new_root.encode()), c_char_p(put_old.encode()))
-
-
-def open_tree(path: str, flags: int) -> int:
-    """open_tree(2) from the working directory; returns a descriptor the caller closes."""
-    return _syscall(_OPEN_TREE, c_int(-100), c_char_p(path.encode()), c_ulong(flags))
-
-
-class _MountAttr(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
-
-
-def mount_setattr(fd: int, attr_set: int, *, recursive: bool = False) -> None:
-    """mount_setattr(2) on the mount that fd refers to."""
-    attributes = _MountAttr(attr_set=attr_set)
-    flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
-    pointer = ctypes.byref(attributes)
-    _syscall(_MOUNT_SETATTR, c_int(fd), c_char_p(b""), c_ulong(flags), pointer, c_ulong(ctypes.sizeof(attributes)))
 
 
 def unshare(flags: int) -> None:

@@ -8,7 +8,6 @@ open_tree(2), move_mount(2), fsopen(2), mount_setattr(2). Linux 5.12. Everything
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_void_p
 from typing import Any
@@ -122,8 +121,3 @@ def set_attributes(
     flags = AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(attributes)
     _check(_mount_setattr(442, mount_fd, b"", flags, ctypes.byref(attributes), size))
-
-
-def is_locked(error: OSError) -> bool:
-    """Say whether a change was refused because a less privileged user namespace may not lift a flag."""
-    return error.errno == errno.EPERM

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,17 +42,6 @@ class ProcessStatus:
 
     ns_pids: tuple[int, ...]
     """Its pid in each pid namespace from the reader's to its own (NSpid); empty on kernels without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """One pressure file (Documentation/accounting/psi.rst): µs in which some, or all, tasks waited."""
-
-    some_us: int
-    full_us: int | None
-    """None for the host's CPU on kernels before 5.13."""
-
-    some_avg10_pct: float
 
 
 def start_ticks(pid: int) -> int | None:
@@ -141,40 +129,10 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
-def pid_namespace(pid: int) -> str | None:
-    """Return the name of a process's pid namespace, "pid:[4026531836]"; None if it has gone or may not be seen."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return None
-
-
 @lru_cache(maxsize=1)
 def boot_id() -> str:
     """Return a name for this run of the kernel; it changes with every boot."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
-
-
-def host_pressure(resource: str) -> Pressure | None:
-    """Return the host's pressure for "cpu", "memory" or "io"; None if this kernel has no PSI."""
-    return parse_pressure(_read(f"/proc/pressure/{resource}"))
-
-
-def parse_pressure(text: str) -> Pressure | None:
-    """Parse a pressure file; None for an empty or strange one."""
-    lines = {way: dict(re.findall(r"(\w+)=([\d.]+)", rest)) for way, _, rest in _partitioned(text)}
-    some, full = lines.get("some", {}), lines.get("full", {})
-    if "total" not in some:
-        return None
-    return Pressure(
-        some_us=int(some["total"]),
-        full_us=int(full["total"]) if "total" in full else None,
-        some_avg10_pct=float(some.get("avg10", "0")),
-    )
-
-
-def _partitioned(text: str) -> list[tuple[str, str, str]]:
-    return [line.partition(" ") for line in text.splitlines()]
 
 
 class LinkCounters:

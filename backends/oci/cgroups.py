@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from backends.errors import KernelRefused, Unsupported
+from backends.errors import Unsupported
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.cgroup_file import read_text
 from backends.kernel.cgroup_hierarchy import Hierarchy, parse_proc_cgroup
@@ -20,7 +20,6 @@ from backends.trace import Step
 
 DEFAULT_PARENT = "innkeeper-oci"
 _UNIFIED_ONLY = {"hugepageLimits": "hugetlb", "rdma": "rdma"}
-MANAGERS = ("cgroupfs", "systemd", "disabled")
 
 
 def place(config: Mapping[str, Any], container_id: str, *, systemd: bool = False) -> str:
@@ -153,14 +152,3 @@ _CONTROLLERS = {
     "rdma": ("rdma",),
 }
 """Part of linux.resources → who holds it."""
-
-
-def sub_group(group: Cgroup, path: str) -> Cgroup:
-    """Return a group below a container's that must exist (exec --cgroup). Raises OciError, runc's words."""
-    clean = os.path.normpath(path)
-    if clean.startswith("..") or path.startswith("/.."):
-        raise OciError(f"bad sub cgroup path: {path}")
-    found = group.below(clean.strip("/"))
-    if not found.exists():
-        raise KernelRefused(f"join the cgroup {found.path}", FileNotFoundError(2, "No such file or directory"))
-    return found

@@ -32,13 +32,6 @@ def _spell_resources(config: Mapping[str, Any]) -> None:
         part["resources"] = spelled(part["resources"])
 
 
-def load_process(path: str) -> dict[str, Any]:
-    """Return a checked process.json, as `exec --process` takes one."""
-    process = parse(read(path))
-    check_process(process)
-    return process
-
-
 def read(path: str) -> bytes:
     """Return the bytes of a JSON file. Raises ConfigInvalid."""
     try:

@@ -38,10 +38,10 @@ def test_a_policy_that_makes_no_sense_or_of_nobody_is_refused(subject: Subject) 
 
 def test_a_cleared_log_has_nothing_of_before_and_is_written_on(subject: Subject) -> None:
     backend, guest = subject.having(LogClearing), subject.live()
-    assert isinstance(backend, Logging)
-    before = wait_until(lambda: list(backend.logs(guest.ref)))
+    reader = subject.having(Logging)
+    before = wait_until(lambda: list(reader.logs(guest.ref)))
     backend.clear_log(guest.ref, recorder())
-    assert before[0] not in list(backend.logs(guest.ref))
+    assert before[0] not in list(reader.logs(guest.ref))
     with pytest.raises(NotFound):
         backend.clear_log(GuestRef(subject.backend.name, NOBODY), recorder())
 
@@ -69,8 +69,7 @@ def test_what_is_copied_in_comes_out_again(subject: Subject) -> None:
 
 def test_a_life_is_told_in_order_with_who_and_when(subject: Subject) -> None:
     backend, guest = subject.having(Telling), subject.live("told")
-    assert isinstance(backend, Lifecycle)
-    backend.stop(guest.ref, recorder(), timeout_s=0)
+    subject.having(Lifecycle).stop(guest.ref, recorder(), timeout_s=0)
     events = [event for event in backend.events(since_s=0.0) if event.ref == guest.ref]
     assert [event.action for event in events] == ["create", "start", "stop", "die"]
     assert {event.name for event in events} == {"told"}
@@ -95,8 +94,7 @@ def _start_once(subject: Subject, ref: GuestRef) -> bool:
 
 def test_halt_and_boot_are_one_night_of_the_host(subject: Subject) -> None:
     backend, kept, other = subject.having(Booting), subject.live(), subject.live()
-    assert isinstance(backend, Restarting)
-    backend.set_restart_policy(kept.ref, RestartPolicy("unless-stopped"), recorder())
+    subject.having(Restarting).set_restart_policy(kept.ref, RestartPolicy("unless-stopped"), recorder())
     assert {(guest.ref, error) for guest, error in backend.halt(recorder())} >= {(kept.ref, None), (other.ref, None)}
     assert [guest.ref for guest in backend.boot_plan()] == [kept.ref]
     assert [(guest.ref, error) for guest, error in backend.boot(recorder())] == [(kept.ref, None)]

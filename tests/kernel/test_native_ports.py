@@ -72,7 +72,12 @@ def other_host() -> Iterator[int]:
     with Rtnetlink() as route:
         route.do(rtnetlink.add_veth("out0", "out1", netns_pid=pid, mac="02:00:00:00:00:01"))
         route.do(rtnetlink.add_address(socket.if_nametoindex("out0"), HOST, 24))
-    in_other(pid, lambda: netlink.ConfigureLink("out1", OTHER, 24, HOST).run() or "")
+
+    def configure() -> str:
+        netlink.ConfigureLink("out1", OTHER, 24, HOST).run()
+        return ""
+
+    in_other(pid, configure)
     try:
         yield pid
     finally:

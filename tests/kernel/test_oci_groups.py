@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backends.errors import InnkeeperError, KernelRefused
+from backends.errors import InnkeeperError
 from backends.kernel import device_program
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.cgroup_entrance import Entrance
@@ -168,17 +168,6 @@ def test_a_group_with_processes_or_frozen_is_no_new_container_s(group: Cgroup) -
     with pytest.raises(OciError, match="container's cgroup unexpectedly frozen"):
         cgroups.check_unused(group)
     group.thaw()
-
-
-def test_a_group_below_is_entered_only_if_it_is_there_and_below(group: Cgroup) -> None:
-    make(group)
-    make(group.below("part"))
-
-    assert cgroups.sub_group(group, "/part").path.endswith("guest/part")
-    with pytest.raises(OciError, match="bad sub cgroup path"):
-        cgroups.sub_group(group, "../other")
-    with pytest.raises(KernelRefused, match="No such file or directory"):
-        cgroups.sub_group(group, "missing")
 
 
 @pytest.mark.parametrize(

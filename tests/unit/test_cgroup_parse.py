@@ -142,9 +142,6 @@ def test_any_flat_file_is_read_alike_by_both_ways(values: dict[str, int]) -> Non
 def test_pressure_is_its_some_total() -> None:
     assert fields_of("/u/cpu.pressure", PRESSURE) == {"cpu_pressure_us": 60467204}
     assert fields_of("/u/cpu.pressure", b"") == {"cpu_pressure_us": None}
-    assert procfs.parse_pressure(PRESSURE.decode()) == procfs.Pressure(60467204, 17, 7.15)
-    assert procfs.parse_pressure("some avg10=0.00 avg60=0.00 avg300=0.00 total=5") == procfs.Pressure(5, None, 0.0)
-    assert procfs.parse_pressure("") is None
 
 
 def test_io_max_has_none_for_no_limit() -> None:
