@@ -43,18 +43,22 @@ class SetUser(KernelStep):
 
     uid: int
     gid: int
-    groups: tuple[int, ...] = ()
+    groups: tuple[int, ...] | None = ()
+    """None: those that the process has already stay."""
+
     kind = "setuid"
 
     def describe(self) -> str:
         return f"become user {self.uid}, group {self.gid}"
 
     def by_hand(self) -> str:
-        return f"setpriv --reuid {self.uid} --regid {self.gid} --groups {','.join(map(str, self.groups)) or self.gid}"
+        groups = "--keep-groups" if self.groups is None else f"--groups {','.join(map(str, self.groups)) or self.gid}"
+        return f"setpriv --reuid {self.uid} --regid {self.gid} {groups}"
 
     def run(self) -> None:
         try:
-            os.setgroups(self.groups)
+            if self.groups is not None:
+                os.setgroups(self.groups)
         except PermissionError:
             if not _groups_are_denied():
                 raise

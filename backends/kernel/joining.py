@@ -98,9 +98,10 @@ def _enter_each(kinds: list[str], enter: Callable[[str], None], *, allow_refusal
     return refused
 
 
-def become_root() -> None:
+def become_root(*, keep_groups: bool = False) -> None:
     """Become user and group 0 of the user namespace we are in, with no other groups where that is allowed."""
     os.setresgid(0, 0, 0)
-    with suppress(PermissionError):  # "deny" in /proc/self/setgroups
-        os.setgroups(())
+    if not keep_groups:
+        with suppress(PermissionError):  # "deny" in /proc/self/setgroups
+            os.setgroups(())
     os.setresuid(0, 0, 0)

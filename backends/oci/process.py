@@ -14,6 +14,14 @@ from backends.kernel import capability, credentials, lsm, scheduling, seccomp
 from backends.kernel.account import Account, group_numbers, look_up
 from backends.trace import Step
 
+KEEP_GROUPS = "run.oci.keep_original_groups"
+"""crun's annotation, which podman sets for --group-add keep-groups: the process stays in its caller's groups."""
+
+
+def keeps_groups(config: Mapping[str, Any]) -> bool:
+    """Whether the program stays in the groups of who called the runtime."""
+    return KEEP_GROUPS in (config.get("annotations") or {})
+
 
 def account_of(process: Mapping[str, Any], user: str | None = None) -> Account:
     """Return whom the process runs as. Runs after the pivot: names and home are the container's own.
@@ -72,7 +80,7 @@ def privilege_steps(config: Mapping[str, Any], process: Mapping[str, Any], accou
         steps.append(credentials.SetRlimits(_rlimits(process)))
     if not has_no_new:
         steps += filters
-    steps += _become(process, account, cwd)
+    steps += _become(process, account, cwd, keep_groups=keeps_groups(config))
     if has_no_new:
         steps += filters
     return steps
@@ -95,13 +103,13 @@ def warnings(process: Mapping[str, Any]) -> list[str]:
     return [f"ignoring unknown or unavailable capabilities: [{' '.join(lacking)}]"] if lacking else []
 
 
-def _become(process: Mapping[str, Any], account: Account, cwd: str) -> list[Step]:
+def _become(process: Mapping[str, Any], account: Account, cwd: str, *, keep_groups: bool) -> list[Step]:
     # Without `capabilities` the process gets none, as in crun: nothing that was not asked for.
     sets = {name: tuple(process.get("capabilities", {}).get(name, ())) for name in capability.SETS}
     return [
         capability.DropBounding(sets["bounding"]),
         capability.KeepCapabilities(),
-        credentials.SetUser(account.uid, account.gid, account.groups),
+        credentials.SetUser(account.uid, account.gid, None if keep_groups else account.groups),
         credentials.EnterDirectory(cwd, is_last_try=True),
         capability.SetCapabilities(sets["effective"], sets["permitted"], sets["inheritable"], sets["ambient"]),
     ]

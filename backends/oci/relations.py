@@ -12,6 +12,7 @@ from typing import Any
 from backends.errors import Unsupported
 from backends.kernel import lsm
 from backends.kernel.scheduling import numbers_of
+from backends.oci import scheduler_relations
 from backends.oci.schema import Refused, shown
 
 Config = Mapping[str, Any]
@@ -35,6 +36,7 @@ def check(config: Config) -> None:
     _paths(linux, types)
     for name in linux.get("sysctl", ()):
         check_sysctl(name, types)
+    _domain(config, linux.get("sysctl", {}))
     for index, mount in enumerate(config.get("mounts", ())):
         try:
             _mount(mount, types)
@@ -51,7 +53,7 @@ def check_process(process: Config) -> None:
     try:
         _rlimits(process.get("rlimits", ()))
         if "scheduler" in process:
-            _scheduler(process["scheduler"])
+            scheduler_relations.check(process["scheduler"])
         _labels(process)
     except Refused as error:
         raise error.within("process") from None
@@ -76,19 +78,6 @@ def _rlimits(limits: Sequence[Config]) -> None:
         seen.add(limit["type"])
         if limit["soft"] > limit["hard"]:
             raise Refused(f"soft limit {limit['soft']} is above the hard limit {limit['hard']}", f"rlimits[{index}]")
-
-
-def _scheduler(scheduler: Config) -> None:
-    policy, nice = scheduler["policy"], scheduler.get("nice", 0)
-    if policy in ("SCHED_OTHER", "SCHED_BATCH") and not -20 <= nice <= 19:
-        raise Refused(f"invalid scheduler.nice: {nice} when scheduler.policy is {policy}", "scheduler.nice")
-    if scheduler.get("priority") and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        text = "scheduler.priority can only be specified for SchedFIFO or SchedRR policy"
-        raise Refused(text, "scheduler.priority")
-    for name in ("runtime", "deadline", "period"):
-        if scheduler.get(name) and policy != "SCHED_DEADLINE":
-            text = "scheduler runtime/deadline/period can only be specified for SchedDeadline policy"
-            raise Refused(text, f"scheduler.{name}")
 
 
 def _labels(process: Config) -> None:
@@ -191,6 +180,14 @@ def check_sysctl(name: str, types: Mapping[str, str]) -> None:
             raise Refused(f"setting ucounts without a user namespace not allowed: {wanted}", place)
     else:
         raise Refused(f'sysctl "{wanted}" is not in a separate kernel namespace', place)
+
+
+def _domain(config: Config, sysctls: Mapping[str, str]) -> None:
+    """Two names for one thing: neither is passed over without a word."""
+    for name, value in sysctls.items():
+        if dotted(name) == "kernel.domainname" and config.get("domainname") not in (None, "", value):
+            text = f"is {shown(value)}, but domainname is {shown(config['domainname'])}"
+            raise Refused(text, f"linux.sysctl[{shown(name)}]")
 
 
 def _is_ours(kind: str, path: str) -> bool:

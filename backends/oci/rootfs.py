@@ -254,7 +254,7 @@ def _device_steps(scene: Scene) -> list[Step]:
 def _node(entry: Mapping[str, Any]) -> DeviceNode:
     mode = entry.get("fileMode")
     return DeviceNode(
-        entry["path"],
+        entry["path"].rstrip("/"),
         entry["type"],
         entry.get("major") or 0,
         entry.get("minor") or 0,

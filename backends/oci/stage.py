@@ -19,7 +19,7 @@ from backends.kernel.cgroup_entrance import Entrance
 from backends.kernel.joining import JoinNamespaces
 from backends.kernel.namespaces import Unshare
 from backends.kernel.title import hide_arguments
-from backends.oci import messages
+from backends.oci import messages, process
 from backends.oci.messages import StepRunner
 from backends.trace import Step
 
@@ -30,13 +30,16 @@ class Namespaces:
 
     new: frozenset[str]
     paths: Mapping[str, str]
+    keeps_groups: bool = False
+    """Whether root of a new user namespace stays in the runtime's groups, mapped or not."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Namespaces:
         """Return what `linux.namespaces` asks for."""
         entries = (config.get("linux") or {}).get("namespaces") or ()
         paths = {entry["type"]: entry["path"] for entry in entries if entry.get("path")}
-        return cls(frozenset(entry["type"] for entry in entries) - paths.keys(), paths)
+        new = frozenset(entry["type"] for entry in entries) - paths.keys()
+        return cls(new, paths, process.keeps_groups(config))
 
     def __contains__(self, kind: str) -> bool:
         return kind in self.new or kind in self.paths
@@ -103,7 +106,7 @@ def run(
         runner.run_all(namespaces.join_steps(fds))
         if "user" in namespaces.new:
             runner.run_all(namespaces.user_steps())
-            _be_mapped(sync)
+            _be_mapped(sync, keep_groups=namespaces.keeps_groups)
         runner.run_all(namespaces.new_steps())
         if has_offsets:
             _ask(sync, "offsets")
@@ -131,12 +134,12 @@ def hide() -> None:
     hide_arguments(TITLE)
 
 
-def _be_mapped(sync: socket.socket) -> None:
+def _be_mapped(sync: socket.socket, *, keep_groups: bool) -> None:
     # Dumpable for that moment: else our files in /proc belong to root, and a rootless runtime cannot write them.
     linux.prctl(linux.PR_SET_DUMPABLE, 1)
     _ask(sync, "maps")
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
-    joining.become_root()
+    joining.become_root(keep_groups=keep_groups)
 
 
 def _entrance(sync: socket.socket, path: str) -> Entrance:

@@ -72,6 +72,25 @@ def test_a_user_has_his_groups_and_his_umask(bundle: Bundle) -> None:
     assert answer.out.split() == ["1000", "5", "7", "0027", "/home/guest", "NoNewPrivs:", "1"]
 
 
+@pytest.mark.parametrize("has_users", [False, True])
+def test_a_program_may_stay_in_the_groups_of_who_calls(bundle: Bundle, has_users: bool) -> None:
+    bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
+    if has_users:
+        bundle.linux["namespaces"].append({"type": "user"})
+        for name in ("uidMappings", "gidMappings"):
+            bundle.linux[name] = [{"containerID": 0, "hostID": 0, "size": 65536}]
+    before = os.getgroups()
+    os.setgroups([3, 70000])
+    try:
+        answer = bundle.sh("grep Groups: /proc/self/status")
+        del bundle.config["annotations"]
+        none = bundle.sh("grep Groups: /proc/self/status")
+    finally:
+        os.setgroups(before)
+    assert answer.out.split()[1:] == ["3", "65534" if has_users else "70000"], answer
+    assert none.out.split()[1:] == []
+
+
 def test_a_user_may_open_his_standard_streams_again(bundle: Bundle) -> None:
     bundle.process["user"] = {"uid": 1000, "gid": 1000}
     bundle.config["mounts"][1]["options"] = ["mode=755"]

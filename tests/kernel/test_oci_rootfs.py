@@ -255,7 +255,7 @@ class TestDevices:
     def test_nodes_have_the_mode_and_owner_asked_for_despite_the_umask(self, stage: Stage) -> None:
         stage.linux["devices"] = [
             {"path": "/dev/sub/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o604, "uid": 3, "gid": 4},
-            {"path": "/dev/disk", "type": "b", "major": 7, "minor": 9},
+            {"path": "/dev/disk/", "type": "b", "major": 7, "minor": 9},
             {"path": "/dev/fifo", "type": "p", "fileMode": 0o622},
             {"path": "/dev/tty", "type": "c", "major": 5, "minor": 0, "fileMode": 0o600},
         ]

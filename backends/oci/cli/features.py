@@ -9,6 +9,7 @@ from backends.kernel.capability import CAPABILITIES
 from backends.oci import properties
 from backends.oci.cli.about import SPEC_VERSION, own_version
 from backends.oci.cli.command import Command
+from backends.oci.process import KEEP_GROUPS
 from backends.quick_json import dumps
 
 _ON = {"enabled": True}
@@ -44,11 +45,11 @@ def features() -> dict[str, Any]:
             "intelRdt": {"enabled": False},
             "memoryPolicy": {"modes": sorted(properties.MEMORY_MODES), "flags": sorted(properties.MEMORY_FLAGS)},
             "mountExtensions": {"idmap": _ON},
-            "netDevices": _ON,
+            "netDevices": {"enabled": False},
         },
         "annotations": {
             "org.innkeeper.version": own_version(),
             "run.oci.crun.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": [],
+        "potentiallyUnsafeConfigAnnotations": [KEEP_GROUPS],
     }

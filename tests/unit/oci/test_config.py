@@ -234,6 +234,41 @@ def test_a_name_needs_a_uts_namespace(name: str) -> None:
         configs.check(whole)
 
 
+def test_a_domain_by_sysctl_is_the_one_that_is_named() -> None:
+    assert usual()["domainname"] == "inn"
+    configs.check(changed(("linux", "sysctl"), {"kernel/domainname": "inn"}))
+    with pytest.raises(ConfigInvalid, match='"other", but domainname is "inn"'):
+        configs.check(changed(("linux", "sysctl"), {"kernel.domainname": "other"}))
+
+
+@pytest.mark.parametrize(
+    "runtime, deadline, period, said",
+    [
+        (None, 20_000, 20_000, "requires `runtime`"),
+        (10_000, None, 20_000, "requires `deadline`"),
+        (0, 20_000, 20_000, "runtime must be greater than 0"),
+        (10_000, 0, None, "deadline must be greater than 0"),
+        (30_000, 20_000, 40_000, "runtime 30000 must be <= deadline 20000"),
+        (10_000, 30_000, 20_000, "deadline 30000 must be <= period 20000"),
+        (1023, 20_000, None, "runtime 1023 must be between 1024 and"),
+        (2**63, 2**63, None, "runtime .* must be between 1024 and"),
+        (10_000, 10_000, None, ""),
+        (10_000, 20_000, 0, ""),
+    ],
+)
+def test_times_of_a_deadline_fit_together(
+    runtime: int | None, deadline: int | None, period: int | None, said: str
+) -> None:
+    times = {"runtime": runtime, "deadline": deadline, "period": period}
+    given = {name: time for name, time in times.items() if time is not None}
+    whole = changed(("process", "scheduler"), {"policy": "SCHED_DEADLINE", **given})
+    if not said:
+        configs.check(whole)
+        return
+    with pytest.raises(ConfigInvalid, match=f"process.scheduler.*sched_setattr: `SCHED_DEADLINE` {said}"):
+        configs.check(whole)
+
+
 def test_overlapping_maps_are_refused() -> None:
     maps = [{"containerID": 0, "hostID": 0, "size": 10}, {"containerID": 5, "hostID": 100, "size": 1}]
     with pytest.raises(ConfigInvalid, match=r"linux\.uidMappings: the ranges overlap at containerID 5"):
