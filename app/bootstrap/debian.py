@@ -13,8 +13,8 @@ from app.bootstrap.talk import SetUpFailed, say
 _QEMU = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm", "riscv64": "qemu-system-misc"}
 QEMU = _QEMU.get(platform.machine(), "qemu-system")
 
-RUN_TIME = ("libseccomp2",)
-"""What `inn run` wants of the system beside Python."""
+RUN_TIME = ("libnftables1",)
+"""What `inn run` wants of the system beside Python: NAT and published ports."""
 
 VIRTUAL_MACHINES = ("libvirt-daemon-system", "libvirt-clients", QEMU, "qemu-utils", "busybox-static")
 """What the demo machine needs to boot."""
@@ -22,7 +22,10 @@ VIRTUAL_MACHINES = ("libvirt-daemon-system", "libvirt-clients", QEMU, "qemu-util
 BUILD = ("libvirt-dev", "pkg-config", "gcc", "libc6-dev")
 """What libvirt-python needs to compile."""
 
-TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "e2fsprogs", "bash", "zsh", "fish")
+ROOTLESS = ("uidmap", "passt", "slirp4netns", "fuse-overlayfs")
+"""What containers of a plain user can use."""
+
+TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "e2fsprogs", "bash", "zsh", "fish", *ROOTLESS)
 """What test lanes use beside all of the above."""
 
 RUNTIMES = ("docker.io", "podman", "crun", "runc", "conmon", "containerd")

@@ -12,6 +12,7 @@ from backends.container import ContainerSpec
 from backends.errors import (
     Busy,
     NotFound,
+    Unsupported,
     WrongState,
 )
 from backends.kernel import netlink
@@ -37,10 +38,13 @@ _Files = dict[str, str | bytes]
 """Generated files of a container, by name; bytes are a program."""
 
 
-def _network(asked: str) -> str:
+def _network(asked: ContainerSpec) -> str:
     """Return what the record says: a plain user has no bridge, but maybe a program that speaks for the container."""
-    if asked != "bridge" or not rootless.is_inside():
-        return asked
+    if asked.network != "bridge" or not rootless.is_inside():
+        return asked.network
+    if asked.publish:
+        hint = "run it as root, or with --network host"
+        raise Unsupported(f"port {asked.publish[0]!r} cannot be published by a plain user yet", hint=hint)
     return user_network.NETWORK if user_network.program() else "none"
 
 
@@ -81,7 +85,7 @@ class Making(Living):
                 image=image.name,
                 created_s=time.time(),
                 layers=image.layers,
-                network=_network(asked.network),
+                network=_network(asked),
                 stop_signal=signal_name(asked.stop_signal),
                 user=asked.user,
                 stdin=asked.stdin,

@@ -251,9 +251,13 @@ def test_its_network_does_not_lead_to_the_hosts_loopback(plain_user: MakeUser) -
 
 
 def test_what_only_root_can_give_is_refused_in_words(plain_user: MakeUser) -> None:
-    answer = plain_user().inn("run", "--rm", "--userns", "auto", "host", "true")
+    anna = plain_user()
+    answer = anna.inn("run", "--rm", "--userns", "auto", "host", "true")
     assert answer.code != 0
     assert "--userns auto needs root" in answer.err
+    answer = anna.inn("run", "--rm", "-p", "8080:80", "host", "true")
+    assert answer.code != 0
+    assert "port '8080:80' cannot be published by a plain user yet" in answer.err
 
 
 _OLD_KERNEL = """
