@@ -78,7 +78,13 @@ class Maker:
         self._sync, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         parent = os.getpid()
         with theirs:
-            self.pid = os.fork()
+            try:
+                self.pid = os.fork()
+            except OSError:
+                self._sync.close()
+                self.pipes.close_theirs()
+                self.pipes.close_ours()
+                raise
             if self.pid == 0:
                 worker = Worker(theirs, self.pipes)
                 try:
@@ -93,11 +99,9 @@ class Maker:
         self.pipes.close_theirs()
 
     def ask(self, message: dict[str, object], fds: Sequence[int] = ()) -> None:
-        """Tell the maker something. Raises StartFailed if it died."""
-        try:
+        """Tell the maker something."""
+        with suppress(protocol.Closed):  # then it has said why, which is heard next
             protocol.send(self._sync, message, fds)
-        except protocol.Closed:
-            raise StartFailed("the process that makes it died") from None
 
     def answer(self) -> tuple[dict[str, object], list[int]]:
         """Return what it says next, with descriptors. Raises StartFailed as it says, or if it died."""

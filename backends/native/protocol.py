@@ -19,7 +19,6 @@ A message is one packet: whole or not at all. Peers are checked by SO_PEERCRED: 
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import socket
@@ -30,6 +29,7 @@ from typing import Any
 
 from backends import errors
 from backends.errors import InnkeeperError, StartFailed
+from backends.kernel import packets
 
 MAX_MESSAGE = 160_000
 _MAX_FDS = 4
@@ -50,11 +50,8 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
     if len(data) > MAX_MESSAGE:
         raise InnkeeperError(f"the request is too long: {len(data)} bytes, at most {MAX_MESSAGE}")
     try:
-        if fds:
-            sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        else:
-            sock.send(data)
-    except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+        packets.send(sock, data, fds)
+    except ConnectionError:
         raise Closed from None
 
 
@@ -77,19 +74,10 @@ def error_in(answer: Mapping[str, Any]) -> InnkeeperError:
 
 def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:
     """Return one packet and the descriptors that came with it, which the caller closes. Raises Closed."""
-    try:
-        data, ancillary, _, _ = sock.recvmsg(MAX_MESSAGE + 1, socket.CMSG_LEN(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        raise Closed from None
-    fds = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    data, fds = packets.receive(sock, MAX_MESSAGE + 1, _MAX_FDS)
     if not data:
-        for fd in fds:
-            os.close(fd)
         raise Closed
-    return data, list(fds)
+    return data, fds
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:

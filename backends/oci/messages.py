@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ from contextlib import suppress
 from typing import Any
 
 from backends.errors import InnkeeperError, os_error_text
+from backends.kernel import packets
 from backends.kernel.mounts import RootfsFailed
 from backends.trace import Recorder, StepRecord
 
@@ -27,6 +27,8 @@ _MAX_MESSAGE = 200_000
 _MAX_FDS = 32
 _MAX_TEXT = 4000
 _FLUSH_AFTER_S = 0.005
+_MOST_WAITING = 100
+"""So many steps, whatever is in them, fit into one message."""
 
 
 class Closed(Exception):
@@ -42,24 +44,14 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
     """Send one message. Raises Closed."""
     data = json.dumps(message, separators=(",", ":")).encode()
     try:
-        if fds:
-            sock.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        else:
-            sock.send(data)
-    except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+        packets.send(sock, data, fds)
+    except ConnectionError:
         raise Closed from None
 
 
 def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Return one message and its descriptors, which the caller closes. Raises Closed, OSError, ValueError."""
-    try:
-        data, ancillary, _, _ = sock.recvmsg(_MAX_MESSAGE, socket.CMSG_LEN(_MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        raise Closed from None
-    fds = array.array("i")
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    data, fds = packets.receive(sock, _MAX_MESSAGE, _MAX_FDS)
     if not data:
         raise Closed
     try:
@@ -70,7 +62,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
         for fd in fds:
             os.close(fd)
         raise ValueError("no message") from None
-    return message, list(fds)
+    return message, fds
 
 
 class StepRunner:
@@ -118,7 +110,8 @@ class StepRunner:
         self._waiting.append({name: getattr(record, name) for name in StepRecord.__slots__})
         if record.error:
             self.at_work = record.text
-        if record.error or time.monotonic() - self._sent_s > _FLUSH_AFTER_S:
+        is_time = time.monotonic() - self._sent_s > _FLUSH_AFTER_S or len(self._waiting) >= _MOST_WAITING
+        if record.error or is_time:
             self.flush()
 
 
