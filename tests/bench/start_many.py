@@ -86,8 +86,9 @@ def left(inn: Inn) -> dict[str, list[str]]:
     time.sleep(0.3)  # so that it does stand by, each time
     standing = (inn.state / "run" / "stands-by").read_text().split()
     groups = [path for top in Path("/sys/fs/cgroup").glob("*") for path in top.glob(f"{inn.parent}/*")]
+    theirs = {f"inn{container_id[:10]}" for container_id in standing}
     with Rtnetlink() as route:
-        links = [link.name for link in route.links() if link.name.startswith("inn")]
+        links = [link.name for link in route.links() if link.name.startswith("inn") and link.name not in theirs]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if root in line]
     children = Path(f"/proc/{spawner}/task/{spawner}/children").read_text().split()
     named = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().startswith("inn:")]
