@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -97,12 +98,22 @@ def detach(link: str) -> None:
         netlink.delete_link(link)
 
 
-def tidy_bridge(run_dir: Path, bridge: str) -> None:
-    """Delete the bridge when no container hangs on it any more."""
+def tidy_bridge(run_dir: Path, bridge: str, *, patience_s: float = 0.0) -> None:
+    """Delete the bridge when no container hangs on it any more; wait so long for links that are on their way out."""
+    deadline = time.monotonic() + patience_s
+    while not _is_tidy(run_dir, bridge) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_tidy(run_dir: Path, bridge: str) -> bool:
     with bridge_lock(run_dir):
-        if netlink.link_exists(bridge) and not netlink.links_of(bridge):
-            netlink.delete_link(bridge)
-            nat.close(run_dir, bridge)
+        if not netlink.link_exists(bridge):
+            return True
+        if netlink.links_of(bridge):
+            return False
+        netlink.delete_link(bridge)
+        nat.close(run_dir, bridge)
+        return True
 
 
 @contextmanager

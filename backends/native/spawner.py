@@ -38,6 +38,7 @@ from backends.native.sweep import KEEPER, STANDS_BY
 from backends.registry import BackendConfig
 
 _IDLE_S = 120.0
+_LINKS_GO_S = 1.0
 _REQUEST_TIMEOUT_S = 5.0
 _LOOK_S = 10.0
 _TAKE_OVER_S = 10.0
@@ -98,7 +99,9 @@ class Spawner:
     def _move_back(self) -> None:
         """Take down what was kept for the next start; leave our own cgroup, so that it can go with us."""
         with suppress(OSError):
-            tidy_bridge(self._store.run_dir, bridge_name(self._store.state_dir, is_default=self._is_default))
+            bridge = bridge_name(self._store.state_dir, is_default=self._is_default)
+            # The kernel takes down the links of containers that have just ended in its own time.
+            tidy_bridge(self._store.run_dir, bridge, patience_s=0.0 if self._supervisors else _LINKS_GO_S)
         with suppress(OSError, InnkeeperError):
             self._host.top().enter(os.getpid())
         with suppress(OSError, InnkeeperError):
