@@ -5,7 +5,7 @@ Frozen values only: they cross threads, processes and layers. Standard library o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -248,3 +248,32 @@ class LogLine:
 
     data: bytes
     """Raw bytes as the guest wrote them, with the newline if it wrote one. Never print unfiltered."""
+
+
+def short_ports(ports: Sequence[str]) -> str:
+    """Return published ports for people, neighbours as a range: "8080->80/tcp, 9000-9005->9000-9005/tcp"."""
+    rows: list[tuple[str, str, str, int, int, int]] = []
+    texts: list[str] = []
+    for port in ports:
+        host, arrow, inside = port.partition("->")
+        address, colon, number = host.rpartition(":")
+        inner, slash, protocol = inside.partition("/")
+        if not (arrow and number.isdecimal() and inner.isdecimal()):
+            texts.append(port)
+            continue
+        outer, first = int(number), int(inner)
+        if rows and rows[-1][:3] == (address + colon, slash, protocol):
+            *_, before, inner_before, count = rows[-1]
+            if (before + count, inner_before + count) == (outer, first):
+                rows[-1] = (address + colon, slash, protocol, before, inner_before, count + 1)
+                continue
+        rows.append((address + colon, slash, protocol, outer, first, 1))
+    texts += [
+        f"{address}{_range(outer, count)}->{_range(first, count)}{slash}{protocol}"
+        for address, slash, protocol, outer, first, count in rows
+    ]
+    return ", ".join(texts)
+
+
+def _range(first: int, count: int) -> str:
+    return str(first) if count == 1 else f"{first}-{first + count - 1}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backends.metrics import FIELDS, Rates
-from backends.model import Guest, GuestState
+from backends.model import Guest, GuestState, short_ports
 from widgets.glyphs import GLYPHS, bar
 from widgets.guest_column import STATE_ROLES
 from widgets.guest_row import GuestRow
@@ -68,6 +68,8 @@ def _identity(row: GuestRow) -> list[Line]:
     lines.append(_label("Image", (guest.image or UNKNOWN, "")))
     if guest.addresses:
         lines.append(_label("Addresses", (", ".join(guest.addresses), "")))
+    if guest.ports:
+        lines.append(_label("Ports", (short_ports(guest.ports), "")))
     if guest.pid is not None:
         lines.append(_label("Process", (f"{guest.pid} on the host", "")))
     lines.append(_label("Id", (guest.ref.id, "dim")))

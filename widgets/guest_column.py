@@ -66,7 +66,18 @@ def _state(row: GuestRow, width: int) -> tuple[Span, ...]:
         return ((GLYPHS.state(GuestState.UNKNOWN), "warn"), (fit(f" {duration(row.stale_s)} ago", width - 1), "dim"))
     if row.pending:
         return ((GLYPHS.pending, "accent"), (fit(" " + state.value, width - 1), ""))
-    return ((GLYPHS.state(state), STATE_ROLES[state]), (fit(" " + state.value, width - 1), ""))
+    word, role = _state_word(row)
+    return ((GLYPHS.state(state), role or STATE_ROLES[state]), (fit(" " + word, width - 1), role))
+
+
+def _state_word(row: GuestRow) -> tuple[str, Role]:
+    """Its state, or what is wrong with it: a narrow table has no room for the note."""
+    guest = row.guest
+    if guest.state is GuestState.RUNNING and guest.health == "unhealthy":
+        return guest.health, "bad"
+    if guest.state is GuestState.STOPPED and guest.exit_code and (row.rates.oom_kills or guest.oom_kills):
+        return "OOM-killed", "bad"
+    return guest.state.value, ""
 
 
 def _name(row: GuestRow, width: int) -> tuple[Span, ...]:
@@ -175,13 +186,13 @@ COLUMNS: tuple[Column, ...] = (
         "state",
         "s",
         "STATE",
-        10,
+        12,
         0,
         _state,
         lambda row: _ORDER_OF_STATES[row.guest.state],
         right=False,
         largest_first=False,
-        meaning="Its state; an arrow: an operation runs; ?: last seen so long ago.",
+        meaning="Its state, or unhealthy or OOM-killed; an arrow: an operation runs; ?: last seen so long ago.",
     ),
     Column(
         "name",

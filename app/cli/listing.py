@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 from app.cli.figures import NONE, age_text
 from app.cli.guest_json import guest_json
-from backends.model import Guest, GuestKind, GuestState
+from app.cli.output import cell_width, cut, table_lines
+from backends.model import Guest, GuestKind, GuestState, short_ports
 
 if TYPE_CHECKING:
     from app.cli.context import Context
     from app.core.fleet import Fleet
 
-_TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID", "NOTE")
+_TITLES = ("NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "PORTS", "ID", "NOTE")
+_GO_FIRST = ("KIND", "IMAGE", "LIMITS", "ADDRESS", "NOTE", "PORTS", "ID")
+"""What a terminal that is too narrow does without, in this order; a column that says nothing goes before all others."""
+
+_NOTE_LEAST = 16
 _NOTE_WIDTH = 48
 _NO_GUESTS = "no guests. `inn run` makes a container, `inn demo` some to look at"
 _NONE_FITS = "no guest is like that; `inn ps` lists all"
@@ -66,8 +71,31 @@ def _has_label(guest: Guest, wanted: str) -> bool:
 
 
 def _print_table(context: Context, fleet: Fleet, guests: list[Guest]) -> None:
-    context.out.table(_TITLES, [_row(fleet, guest) for guest in guests])
+    rows = [_row(fleet, guest) for guest in guests]
+    hidden = {"PORTS"} if not any(guest.ports for guest in guests) else set()
+    shown = [index for index, title in enumerate(_TITLES) if title not in hidden]
+    table = [[row[index] for index in shown] for row in (_TITLES, *rows)]
+    if context.out.is_terminal:
+        table = fitted(table, context.out.width)
+    context.out.table(table[0], table[1:])
     context.out.flush()
+
+
+def fitted(table: list[list[str]], room: int) -> list[list[str]]:
+    """Return a table, headed by titles, as it fits: without what says nothing, with less of NOTE, then with less."""
+    silent = [title for title, *cells in zip(*table, strict=True) if all(cell in ("", NONE) for cell in cells)]
+    for title in [*(each for each in _GO_FIRST if each in silent), "", *_GO_FIRST]:
+        over = max(cell_width(line) for line in table_lines(table[0], table[1:])) - room
+        if over <= 0:
+            break
+        if title in table[0]:
+            at = table[0].index(title)
+            table = [[*row[:at], *row[at + 1 :]] for row in table]
+        elif not title and "NOTE" in table[0]:
+            at = table[0].index("NOTE")
+            most = max(_NOTE_LEAST, max(cell_width(row[at]) for row in table) - over)
+            table = [[*row[:at], cut(row[at], most), *row[at + 1 :]] for row in table]
+    return table
 
 
 def _row(fleet: Fleet, guest: Guest) -> tuple[str, ...]:
@@ -82,6 +110,7 @@ def _row(fleet: Fleet, guest: Guest) -> tuple[str, ...]:
         guest.image or NONE,
         limits or NONE,
         ", ".join(guest.addresses) or NONE,
+        short_ports(guest.ports) or NONE,
         guest.ref.id[:12],
         _short(guest.note),
     )

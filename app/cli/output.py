@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import Any
 
 from app.cli.clean import clean
@@ -65,6 +66,11 @@ class Output:
         """Write one record of CSV as RFC 4180 has it; None is an empty cell."""
         self._write(",".join(_csv_cell(cell) for cell in cells) + "\n")
         self.flush()
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal, as COLUMNS or itself says; 80 where neither does."""
+        return get_terminal_size().columns
 
     @property
     def can_redraw(self) -> bool:

@@ -60,7 +60,10 @@ def _running(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="with --explain: print an array of objects")
     add_trace_option(parser)
     add("image", metavar="IMAGE", help="an image (`inn image ls`); `host` is this machine's own /usr, read-only")
-    add("args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments (default: the image's own)")
+    rest = add(
+        "args", metavar="COMMAND", nargs=argparse.REMAINDER, help="program and arguments (default: the image's own)"
+    )
+    rest.required = False  # or argparse names it among what is missing when there is no IMAGE
 
 
 def _program(group: argparse._ArgumentGroup) -> None:

@@ -48,6 +48,8 @@ def spec_of(args: argparse.Namespace) -> ContainerSpec:
     from app.core.limits import parse_changes
 
     parse_signal(args.stop_signal)
+    if args.json and not args.explain:
+        raise UsageError("--json goes with --explain: the container's output is its own")
     if args.rm and args.restart != "no":
         raise UsageError("--rm and --restart do not go together: what is removed cannot start again")
     command = args.args[1:] if args.args[:1] == ["--"] else args.args

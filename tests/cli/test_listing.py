@@ -8,8 +8,10 @@ import re
 
 import pytest
 
-from app.cli.output import cell_width
+from app.cli.listing import fitted
+from app.cli.output import cell_width, table_lines
 from backends.metrics import FIELDS
+from backends.model import short_ports
 from tests.cli.conftest import Inn
 from tests.cli.terminal import Terminal
 
@@ -56,6 +58,29 @@ def test_a_long_name_does_not_push_the_columns_off_a_terminal(inn: Inn) -> None:
     assert "n" * 59 + "…" in shown
     assert "n" * 60 not in shown
     assert "n" * 100 in inn(*arguments).out
+
+
+def table(*, note: str = "", ports: str = "") -> list[list[str]]:
+    titles = ["NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "PORTS", "ID", "NOTE"]
+    return [titles, ["web", "container", "running", "2 min", "host", "–", "10.209.157.2", ports, "bae5d00f3f34", note]]
+
+
+def test_a_narrow_terminal_gets_whole_lines_of_what_matters_most() -> None:
+    ports, note = "8080->80/tcp", "killed by SIGKILL; 1 killed for want of memory"
+    for room in range(45, 170):
+        shown = fitted(table(ports=ports, note=note), room)
+        assert max(map(cell_width, table_lines(shown[0], shown[1:]))) <= room
+        assert {"NAME", "STATE", "UP"} <= set(shown[0])
+    assert fitted(table(note=note), 80)[0] == ["NAME", "STATE", "UP", "IMAGE", "ADDRESS", "ID", "NOTE"]
+    assert fitted(table(ports=ports), 80)[0] == ["NAME", "STATE", "UP", "IMAGE", "ADDRESS", "PORTS", "ID"]
+    assert fitted(table(ports=ports, note=note), 200) == table(ports=ports, note=note)
+
+
+def test_published_ports_are_told_as_ranges() -> None:
+    ports = ["8080->80/tcp", *(f"127.0.0.1:{n}->{n - 1000}/tcp" for n in range(9000, 9006)), "53->53/udp", "odd"]
+    assert short_ports(ports) == "odd, 8080->80/tcp, 127.0.0.1:9000-9005->8000-8005/tcp, 53->53/udp"
+    assert short_ports(["1->1/tcp", "2->2/udp", "3->4/udp"]) == "1->1/tcp, 2->2/udp, 3->4/udp"
+    assert short_ports([]) == ""
 
 
 def test_top_at_a_terminal_draws_over_itself_and_stays_within_it(inn: Inn) -> None:

@@ -111,6 +111,7 @@ def test_a_volume_may_be_given_from_where_we_are() -> None:
         ["--driver", "docker"],
         ["--cidfile", "/nonexistent/file"],
         ["--nonsense"],
+        ["--json"],
     ],
     ids=" ".join,
 )
@@ -121,6 +122,11 @@ def test_nonsense_is_one_line_and_makes_nothing(inn: Inn, options: list[str]) ->
     assert done.err.count("\n") == 1
     assert done.err.startswith("inn: ")
     assert inn("ps", "-q").out == before
+
+
+def test_without_an_image_only_the_image_is_missing(inn: Inn) -> None:
+    done = inn("run", "-d")
+    assert (done.code, done.err) == (125, "inn: run: the following arguments are required: IMAGE. See inn run --help\n")
 
 
 def test_the_id_goes_to_a_new_file_and_only_when_something_was_made(inn: Inn, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits, LogLi
 from widgets import units
 from widgets.braille import braille_rows
 from widgets.glyphs import GLYPHS, bar, use_ascii, wants_ascii
-from widgets.guest_card import uses
+from widgets.guest_card import card_lines, uses
 from widgets.guest_column import COLUMNS
 from widgets.guest_filter import parse_filter
 from widgets.guest_layout import lay_out
@@ -230,3 +232,29 @@ def test_no_widget_text_uses_colour_alone_for_a_state() -> None:
     signs = {GLYPHS.state(state) for state in GuestState}
     assert len(signs) == len(GuestState)
     assert all(re.fullmatch(r"\S", sign) for sign in signs)
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"health": "unhealthy"}, "unhealthy"),
+        ({"health": "healthy"}, "running"),
+        ({"state": GuestState.STOPPED, "exit_code": 137, "oom_kills": 1}, "OOM-killed"),
+        ({"state": GuestState.STOPPED, "exit_code": 0, "oom_kills": 1}, "stopped"),
+        ({"state": GuestState.RESTARTING, "exit_code": 7}, "restarting"),
+    ],
+)
+def test_what_is_wrong_with_a_guest_is_told_where_there_is_no_room_for_a_note(change: Any, word: str) -> None:
+    troubled = row("web")
+    troubled = replace(troubled, guest=replace(troubled.guest, **change))
+    layout = lay_out(80)
+    assert "note" not in {column.name for column, _ in layout.columns}
+    state, width = layout.columns[0]
+    assert "".join(text for text, _ in state.cell(troubled, width)).split()[1:] == [word]
+
+
+def test_the_card_tells_published_ports() -> None:
+    plain = row("web")
+    published = replace(plain, guest=replace(plain.guest, ports=("8080->80/tcp", "9000->9000/tcp", "9001->9001/tcp")))
+    text = "\n".join("".join(part for part, _ in each) for each in card_lines(published))
+    assert "8080->80/tcp, 9000-9001->9000-9001/tcp" in text
