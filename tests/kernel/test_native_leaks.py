@@ -19,7 +19,8 @@ from tests.tools.needs import needs
 
 pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(900)]
 R = Recorder("test")
-ROUNDS = 60 if "INNKEEPER_UML" in os.environ else 200
+IS_SLOW = "INNKEEPER_UML" in os.environ
+ROUNDS, FAILURES = (20, 8) if IS_SLOW else (200, 30)
 """User-mode Linux takes two thirds of a second for each."""
 
 
@@ -102,7 +103,7 @@ def test_failed_starts_leave_nothing_either(native: NativeBackend, root: Path) -
 
     failure()
     before = traces(native, root)
-    for _ in range(30):
+    for _ in range(FAILURES):
         failure()
     assert traces(native, root) == before
 
