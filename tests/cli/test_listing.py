@@ -72,7 +72,8 @@ def test_a_narrow_terminal_gets_whole_lines_of_what_matters_most() -> None:
         assert max(map(cell_width, table_lines(shown[0], shown[1:]))) <= room
         assert {"NAME", "STATE", "UP"} <= set(shown[0])
     assert fitted(table(note=note), 80)[0] == ["NAME", "STATE", "UP", "IMAGE", "ADDRESS", "ID", "NOTE"]
-    assert fitted(table(ports=ports), 80)[0] == ["NAME", "STATE", "UP", "IMAGE", "ADDRESS", "PORTS", "ID"]
+    full = ["NAME", "KIND", "STATE", "UP", "IMAGE", "ADDRESS", "PORTS", "ID"]
+    assert fitted(table(ports=ports), 80)[0] == full
     assert fitted(table(ports=ports, note=note), 200) == table(ports=ports, note=note)
 
 
