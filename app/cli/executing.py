@@ -7,6 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from app.cli.bridge import Bridge, Waiter
@@ -24,7 +25,7 @@ from app.cli.terminal import (
     need_terminal,
     terminal_size,
 )
-from backends.base import Attaching, Consoling, Executing, Waiting
+from backends.base import Attaching, Consoling, Executing, Holding, Waiting
 from backends.container import ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 from backends.sessions import Detachable, ExecSession
@@ -177,11 +178,13 @@ def attach_verb(args: argparse.Namespace, context: Context) -> int:
             tail=args.tail,
             detach_keys=args.detach_keys,
         )
-        foreground.run()
-        if foreground.is_detached:
-            context.talk.note(f"{guest.name} goes on")
-            return 0
-        code = backend.wait(guest.ref) if isinstance(backend, Waiting) else None
+        # One that is removed at its end stays till we have its last words and its exit code.
+        with backend.held(guest.ref) if isinstance(backend, Holding) else nullcontext():
+            foreground.run()
+            if foreground.is_detached:
+                context.talk.note(f"{guest.name} goes on; `inn attach {guest.name}` comes back to it")
+                return 0
+            code = backend.wait(guest.ref) if isinstance(backend, Waiting) else None
     return 0 if code is None else code
 
 

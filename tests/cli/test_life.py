@@ -160,6 +160,17 @@ def test_run_is_left_with_keys_of_ones_own_and_attached_to_again(native: Inn) ->
     assert native("attach", "--detach-keys", "ctrl-shift", "web").code == 2
 
 
+def test_attach_gives_the_exit_code_of_one_that_is_removed_at_its_end(native: Inn) -> None:
+    native("run", "-d", "--rm", "-it", "--name", "web", "host", "sh")
+    with at_terminal(native, "attach", "web") as terminal:
+        terminal.press(b"\necho $((6*7))\n")
+        terminal.wait_for(b"42")
+        terminal.press(b"exit 5\n")
+        assert terminal.wait() == 5
+        assert b"inn:" not in terminal.shown
+    wait_until(lambda: names(native) == [])
+
+
 # ------------------------------------------------------------------ the host
 
 
