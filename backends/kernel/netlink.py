@@ -78,8 +78,7 @@ class EnsureBridge(KernelStep):
                 raise
 
     def undo(self) -> None:
-        if not links_of(self.name):
-            delete_link(self.name)
+        """Nothing: it stays for the next container, and goes with who keeps it."""
 
 
 @dataclass(frozen=True, slots=True)

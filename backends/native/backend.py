@@ -29,6 +29,7 @@ from backends.native.edge import translated
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
 from backends.native.making import Making
+from backends.native.network import tidy_bridge
 from backends.native.sampling import Sampling
 from backends.native.saving import Saving
 from backends.native.sweep import KEEPER, Sweeper
@@ -42,6 +43,7 @@ def make(config: BackendConfig) -> NativeBackend:
 
 
 _LET_GO_S = 5.0
+_LINKS_GO_S = 1.0
 _WAKE_AGAIN_S = 5.0
 
 
@@ -147,6 +149,9 @@ class NativeBackend(Saving, Making, Lasting, Copying, Checkpointing, Looking):
         # The supervisor of a container that has just ended is on its way out, and in the keeper's group till then.
         while not self._let_go() and not self._has_supervisors() and time.monotonic() < deadline:
             time.sleep(0.005)
+        if not self._has_supervisors():  # of a spawner that was killed
+            with suppress(OSError, InnkeeperError):
+                tidy_bridge(self._config.run_dir, self._bridge, patience_s=_LINKS_GO_S)
 
     def _let_go(self) -> bool:
         """Remove the groups that containers share, if nothing is in them; says whether they are gone."""

@@ -107,12 +107,11 @@ def tidy_bridge(run_dir: Path, bridge: str, *, patience_s: float = 0.0) -> None:
 
 def _is_tidy(run_dir: Path, bridge: str) -> bool:
     with bridge_lock(run_dir):
-        if not netlink.link_exists(bridge):
-            return True
-        if netlink.links_of(bridge):
-            return False
-        netlink.delete_link(bridge)
-        nat.close(run_dir, bridge)
+        if netlink.link_exists(bridge):
+            if netlink.links_of(bridge):
+                return False
+            netlink.delete_link(bridge)
+        nat.close(run_dir, bridge)  # also if somebody else deleted the bridge
         return True
 
 

@@ -142,9 +142,10 @@ class Sweeper:
                 done += self._belonging_to_nobody()
         except Busy as error:
             done.append(f"not all was looked through: {error.message}")
-        if netlink.link_exists(self._bridge) and not self._has_spawner():
+        if not self._has_spawner():
+            had_bridge = netlink.link_exists(self._bridge)
             tidy_bridge(self._store.run_dir, self._bridge)
-            if not netlink.link_exists(self._bridge):
+            if had_bridge and not netlink.link_exists(self._bridge):
                 done.append(f"bridge {self._bridge}: nothing hangs on it")
         return done
 
