@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from app.core import doctor
-from app.core.checks import session
+from app.core.checks import kernel, session
 from app.core.checks.machine import check_machine
 from app.core.settings import Settings, settings_for
 from backends.base import CheckResult
 from backends.kernel import probe
+from backends.oci import criu
 
 
 @pytest.fixture
@@ -150,3 +151,11 @@ def test_a_missing_library_says_what_is_off_and_how_to_get_it(monkeypatch: pytes
     assert libvirt.ok is False
     assert "virtual machines" in libvirt.why
     assert "libvirt-dev" in libvirt.mend
+
+
+def test_criu_needs_root_before_it_needs_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criu, "version", lambda: "3.17.1")
+    monkeypatch.setattr(criu, "why_not", lambda: "CRIU needs root")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert kernel._criu().mend == "Run as root: sudo ./inn"

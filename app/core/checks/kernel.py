@@ -144,7 +144,7 @@ def _criu() -> CheckResult:
     if not why:
         return CheckResult(_AREA, "CRIU", True, found)
     loss = "running containers cannot be written to disk and brought back"
-    mend = "a newer CRIU" if version else "apt install criu"
+    mend = _as_root() or ("a newer CRIU" if version else "apt install criu")
     return CheckResult(_AREA, "CRIU", None, found, f"{why}; {loss}", mend)
 
 

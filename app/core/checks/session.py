@@ -40,7 +40,7 @@ _LIBVIRT = "As root: ./inn demo. By hand: libvirt-dev, pkg-config and gcc, then:
 
 _PACKAGES = {
     "textual": ("the screen", ""),
-    "pyroute2": ("networks of containers", ""),
+    "pyroute2": ("clearing up where a virtual machine's bandwidth cannot be limited", ""),
     "psutil": ("figures of the host", ""),
     "libvirt": ("virtual machines", _LIBVIRT),
 }
