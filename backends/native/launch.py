@@ -91,6 +91,7 @@ class Launch:
         if self.init_pidfd >= 0:
             pidfd = os.dup(self.init_pidfd) if owner.init_pidfd == self.init_pidfd else self.init_pidfd
             end(self.init_pid, pidfd)
+        if self.init_pidfd >= 0 or owner.group.exists():  # a maker that was killed leaves what it had made
             with suppress(OSError, InnkeeperError):
                 end_kernel_side(owner.store, owner.group, owner.record)
         if owner.init_pidfd != self.init_pidfd or self.init_pidfd < 0:
