@@ -44,11 +44,30 @@ def loads(text: str) -> Any:
     return value
 
 
-def dumps(value: object, indent: str = "", _margin: str = "\n") -> str:
-    """Return the JSON text of strings, numbers, lists and mappings; on one line without an indent.
+def dumps(value: object, indent: str = "", *, sort_keys: bool = False) -> str:
+    """Return the JSON text of strings, numbers, lists and mappings; on one line, without blanks, without an indent.
 
-    Keys keep their order, and all but ASCII is escaped.
+    Keys keep their order unless they are sorted on one line, and all but ASCII is escaped. Raises TypeError for
+    what JSON has no word for, ValueError for what holds itself.
     """
+    if indent:
+        return _indented(value, indent, "\n")
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+    except ImportError:
+        import json
+
+        return json.dumps(value, separators=(",", ":"), sort_keys=sort_keys)
+    markers: dict[int, object] = {}
+    encoder = make_encoder(markers, _refuse, encode_basestring_ascii, None, ":", ",", sort_keys, False, True)
+    return "".join(encoder(value, 0))
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is no JSON type")
+
+
+def _indented(value: object, indent: str, margin: str) -> str:
     if isinstance(value, str):
         return _quote(value)
     if value is None or isinstance(value, bool):
@@ -56,9 +75,9 @@ def dumps(value: object, indent: str = "", _margin: str = "\n") -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list | tuple):
-        return _list(value, indent, _margin)
+        return _list(value, indent, margin)
     if isinstance(value, dict):
-        return _mapping(value, indent, _margin)
+        return _mapping(value, indent, margin)
     raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
@@ -72,16 +91,16 @@ def _quote(text: str) -> str:
 
 
 def _mapping(pairs: Mapping[str, object], indent: str, margin: str) -> str:
-    colon, deeper = (": ", margin + indent) if indent else (":", margin)
-    return _enclose("{}", [_quote(key) + colon + dumps(value, indent, deeper) for key, value in pairs.items()],
+    deeper = margin + indent
+    return _enclose("{}", [f"{_quote(key)}: {_indented(value, indent, deeper)}" for key, value in pairs.items()],
                     indent, margin)  # fmt: skip
 
 
 def _list(values: Sequence[object], indent: str, margin: str) -> str:
-    return _enclose("[]", [dumps(value, indent, margin + indent) for value in values], indent, margin)
+    return _enclose("[]", [_indented(value, indent, margin + indent) for value in values], indent, margin)
 
 
 def _enclose(brackets: str, parts: list[str], indent: str, margin: str) -> str:
-    if not parts or not indent:
-        return brackets[0] + ",".join(parts) + brackets[1]
+    if not parts:
+        return brackets
     return brackets[0] + margin + indent + ("," + margin + indent).join(parts) + margin + brackets[1]

@@ -6,12 +6,13 @@ a `StepRecord`. The same steps, not run, are what `--explain` prints.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+
+from backends.quick_json import dumps, loads
 
 
 class Step(Protocol):
@@ -63,12 +64,12 @@ class StepRecord:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return dumps(asdict(self))
 
     @classmethod
     def from_json(cls, line: str) -> StepRecord:
         """The reverse of to_json; ignores keys it does not know."""
-        raw = json.loads(line)
+        raw = loads(line)
         return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
 
 

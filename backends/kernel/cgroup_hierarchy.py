@@ -7,11 +7,11 @@ controller is bound to one of them at a time (cgroup-v2.rst, "Mounting"; cgroup-
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.kernel.cgroup_file import read_text
+from backends.kernel.mountinfo import unescaped
 
 _V1_USED = frozenset(
     {"cpu", "cpuacct", "cpuset", "memory", "pids", "blkio", "freezer", "devices", "name=systemd"}
@@ -75,7 +75,7 @@ def _candidates(mountinfo: str) -> Iterator[Hierarchy]:
         fields, words = left.split(" "), right.split(" ")
         if not separator or len(fields) < 6 or len(words) < 3:
             continue
-        root, mount = _unescape(fields[3]), _unescape(fields[4])
+        root, mount = unescaped(fields[3]), unescaped(fields[4])
         if words[0] == "cgroup2":
             listed = (read_text(f"{mount}/cgroup.controllers") or "").split()
             yield Hierarchy(2, mount, root, frozenset(listed))
@@ -83,11 +83,6 @@ def _candidates(mountinfo: str) -> Iterator[Hierarchy]:
             used = _V1_USED.intersection(words[2].split(","))
             if used:
                 yield Hierarchy(1, mount, root, used)
-
-
-def _unescape(text: str) -> str:
-    """Undo the octal escapes of mountinfo (blank, tab, newline, backslash)."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
 def parse_proc_cgroup(text: str) -> dict[frozenset[str] | str, str]:

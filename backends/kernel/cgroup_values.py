@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import replace
 
 from backends.errors import UsageError
 from backends.kernel import block
+from backends.kernel.number_list import numbers_of
 from backends.model import DeviceIo, Limits
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -67,13 +67,10 @@ def weight_to_shares(weight: int) -> int:
 
 def parse_cpu_list(text: str) -> frozenset[int]:
     """Parse a kernel CPU list, "0-1,3". Raises UsageError."""
-    found: set[int] = set()
-    for part in filter(None, (piece.strip() for piece in text.split(","))):
-        match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f'"{text}" is no list of CPUs', hint='write it as "0-1,3"')
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return frozenset(found)
+    try:
+        return frozenset(numbers_of(text))
+    except ValueError:
+        raise UsageError(f'"{text}" is no list of CPUs', hint='write it as "0-1,3"') from None
 
 
 def format_cpu_list(cpus: frozenset[int]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
+
+_OCTAL = frozenset("01234567")
 
 
 class MountEntry(NamedTuple):
@@ -26,7 +27,7 @@ def parse(text: str) -> list[MountEntry]:
         fields, words = left.split(" "), right.split(" ")
         if separator and len(fields) >= 6 and len(words) >= 3:
             options = tuple(words[2].split(","))
-            found.append(MountEntry(_plain(fields[3]), _plain(fields[4]), words[0], _plain(words[1]), options))
+            found.append(MountEntry(unescaped(fields[3]), unescaped(fields[4]), words[0], unescaped(words[1]), options))
     return found
 
 
@@ -36,6 +37,10 @@ def read_mountinfo() -> list[MountEntry]:
         return parse(lines.read())
 
 
-def _plain(text: str) -> str:
-    """Undo the octal escapes (blank, tab, newline, backslash)."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text) if "\\" in text else text
+def unescaped(text: str) -> str:
+    """Undo the octal escapes (blank, tab, newline, backslash); a backslash before anything else stays."""
+    first, *rest = text.split("\\")
+    return first + "".join(
+        chr(int(part[:3], 8)) + part[3:] if len(part) >= 3 and _OCTAL.issuperset(part[:3]) else f"\\{part}"
+        for part in rest
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from backends.kernel import process_calls
 from backends.kernel.mounts import KernelStep
+from backends.kernel.number_list import numbers_of
 
 POLICIES = {
     "SCHED_OTHER": 0,
@@ -40,28 +40,6 @@ MEMORY_MODES = {
     "MPOL_WEIGHTED_INTERLEAVE": 6,
 }
 MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
-
-_MAX_NUMBER = 64 * 1024
-_RANGE = re.compile(r"(\d{1,7})(?:-(\d{1,7}))?", re.ASCII)
-
-
-def numbers_of(text: str) -> set[int]:
-    """Return the numbers of a list such as "0-3,7"; empty elements are passed over. Raises ValueError."""
-    found: set[int] = set()
-    for part in text.split(","):
-        entry = part.strip(" \t\n")
-        if not entry:
-            continue
-        match = _RANGE.fullmatch(entry)
-        if match is None:
-            raise ValueError(f"{entry[:40]!r} is no number or range")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last > _MAX_NUMBER:
-            raise ValueError(f"values larger than {_MAX_NUMBER} are not supported")
-        if first > last:
-            raise ValueError(f"invalid range: {entry}")
-        found.update(range(first, last + 1))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ loads the bytes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from backends import quick_json
 from backends.errors import Unsupported
 from backends.kernel import linux, process_calls
 from backends.kernel.mounts import KernelStep
@@ -58,7 +58,7 @@ class LoadSeccomp(KernelStep):
 
 def load_step(profile: Mapping[str, Any]) -> LoadSeccomp:
     """Return the step that loads `linux.seccomp` of an OCI config.json. Raises Unsupported, naming the property."""
-    program, flags, summary = _prepare(json.dumps(profile, sort_keys=True))
+    program, flags, summary = _prepare(quick_json.dumps(profile, sort_keys=True))
     return LoadSeccomp(program, summary, flags)
 
 
@@ -69,7 +69,7 @@ def compile_filter(profile: Mapping[str, Any]) -> bytes:
 
 @lru_cache(maxsize=16)
 def _prepare(text: str) -> tuple[bytes, int, str]:
-    profile = json.loads(text)
+    profile = quick_json.loads(text)
     allowed = sum(len(rule["names"]) for rule in profile.get("syscalls", ()) if rule["action"] == "SCMP_ACT_ALLOW")
     return compile_profile(profile), _flags(profile), f"{allowed} calls allowed"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from backends import quick_json
 from backends.kernel.capability import CAPABILITIES
 from backends.kernel.capability import SETS as CAPABILITY_SETS
 from backends.oci import properties, relations
@@ -46,10 +46,19 @@ def read(path: str) -> bytes:
     return found
 
 
+def _loads(text: bytes | str) -> Any:
+    try:
+        return quick_json.loads(text if isinstance(text, str) else text.decode())
+    except ValueError:
+        import json  # takes long to load, and says where the text is wrong
+
+        return json.loads(text)
+
+
 def parse(text: bytes | str) -> dict[str, Any]:
     """Return a JSON object; what is null counts as not there, as in runc. Raises ConfigInvalid."""
     try:
-        found = json.loads(text)
+        found = _loads(text)
         if type(found) is not dict:
             raise ConfigInvalid("the configuration is not a JSON object")
         # Both are rare, and looking through the whole text for them is cheap.

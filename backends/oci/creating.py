@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from backends import quick_json
 from backends.errors import StartFailed
 from backends.kernel import cgroup
 from backends.kernel.cgroup import Cgroup
@@ -85,7 +86,7 @@ class Creation:
         state.check_free(self.root, self.id)
         sockets = listeners.take(self.bundle.config["process"])
         group = self._group()
-        container = state.make(self.root, self.id, self._record(group), _text(self.bundle.config))
+        container = state.make(self.root, self.id, self._record(group), quick_json.dumps(self.bundle.config))
         try:
             roots.remember(self.root)
             self._make_fifo(container.fifo)
@@ -204,12 +205,6 @@ def _root_of(mappings: list[dict[str, int]] | None) -> int:
         if mapping["containerID"] == 0:
             return mapping["hostID"]
     return 0
-
-
-def _text(value: object) -> str:
-    import json
-
-    return json.dumps(value)
 
 
 def _now() -> str:

@@ -7,7 +7,6 @@ until `start` opens it for reading. Init then says "0" right before execve, or w
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -16,6 +15,7 @@ import time
 from contextlib import suppress
 from typing import Any, Protocol
 
+from backends import quick_json
 from backends.errors import StartFailed
 from backends.oci import messages
 from backends.oci.errors import NotRunning
@@ -104,7 +104,7 @@ class FifoGate:
     def fail(self, message: dict[str, Any]) -> None:
         with suppress(OSError):
             if self._fifo >= 0:
-                os.write(self._fifo, json.dumps(message).encode())
+                os.write(self._fifo, quick_json.dumps(message).encode())
 
     def close(self) -> None:
         if self._place >= 0:
@@ -137,7 +137,7 @@ def start_by_fifo(path: str, pidfd: int, timeout_s: float | None = None) -> None
 
 def _raise(said: bytes) -> None:
     try:
-        message = json.loads(said)
+        message = quick_json.loads(said.decode())
         text, code, hint = str(message["failed"]), int(message["exit_code"]), str(message.get("hint", ""))
     except (ValueError, KeyError, TypeError) as error:
         raise StartFailed("its init died before it ran the program") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from backends import quick_json
 from backends.errors import StartFailed
 from backends.kernel import linux
 
@@ -35,7 +35,7 @@ def run(
     hooks: Sequence[Mapping[str, Any]] = (config.get("hooks") or {}).get(kind) or ()
     if not hooks:
         return
-    text = json.dumps(state).encode()
+    text = quick_json.dumps(state).encode()
     for number, hook in enumerate(hooks):
         try:
             _run_one(hook, text, folder, os.environ if environment is None else environment)

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -18,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from backends import quick_json
 from backends.errors import InnkeeperError, os_error_text
 from backends.kernel import packets
 from backends.kernel.mounts import RootfsFailed
@@ -42,7 +42,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message. Raises Closed."""
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = quick_json.dumps(message).encode()
     try:
         packets.send(sock, data, fds)
     except ConnectionError:
@@ -55,7 +55,7 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]]:
     if not data:
         raise Closed
     try:
-        message = json.loads(data)
+        message = quick_json.loads(data.decode())
         if not isinstance(message, dict):
             raise ValueError("not an object")
     except (ValueError, RecursionError):

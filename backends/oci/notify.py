@@ -6,11 +6,11 @@ config-linux.md, "The Container Process State".
 from __future__ import annotations
 
 import array
-import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
+from backends import quick_json
 from backends.errors import StartFailed, os_error_text
 
 
@@ -27,9 +27,8 @@ def send(profile: Mapping[str, Any], state: Mapping[str, Any], pid: int, listene
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.connect(path)
-            sock.sendmsg(
-                [json.dumps(told).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))]
-            )
+            beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [listener]))]
+            sock.sendmsg([quick_json.dumps(told).encode()], beside)
     except OSError as error:
         text = f"failed to connect with seccomp agent specified in the seccomp profile: {path}"
         raise StartFailed(f"{text}: {os_error_text(error).lower()}") from error

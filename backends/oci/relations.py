@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.errors import Unsupported
 from backends.kernel import lsm
-from backends.kernel.scheduling import numbers_of
+from backends.kernel.number_list import numbers_of
 from backends.oci import scheduler_relations
 from backends.oci.schema import Refused, shown
 

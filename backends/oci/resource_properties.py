@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from backends.kernel.scheduling import numbers_of
+from backends.kernel.number_list import numbers_of
 from backends.oci.schema import (
     Refused,
     array,
     boolean,
     filled,
+    formed,
     int64,
     integer,
     mapping,
-    matching,
     record,
     string,
     uint16,
@@ -67,6 +67,11 @@ _weights = dict.fromkeys(_weight_names, _weight)
 _throttle = array(record(_block_device | {"rate": uint64}, {"major": "", "minor": "", "rate": ""}))
 
 
+def _is_page_size(text: str) -> bool:
+    number, unit = text[:-2], text[-2:]
+    return number.isascii() and number.isdigit() and number[0] != "0" and unit in ("KB", "MB", "GB")
+
+
 def _unified_name(value: object) -> None:
     filled(value)
     if "/" in str(value):
@@ -93,7 +98,7 @@ resources = record(
         ),
         "hugepageLimits": array(
             record(
-                {"pageSize": matching(r"[1-9][0-9]*[KMG]B", "a page size such as 2MB"), "limit": uint64},
+                {"pageSize": formed(_is_page_size, "a page size such as 2MB"), "limit": uint64},
                 {"pageSize": "", "limit": ""},
             )
         ),

@@ -6,10 +6,10 @@ A check takes a value and returns nothing, or raises Refused, which learns on it
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
+
+from backends import quick_json
 
 Check = Callable[[Any], None]
 
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 def shown(value: object) -> str:
     """Return a value as an error message shows it: JSON, and short."""
-    text = json.dumps(value) if isinstance(value, (str, int, float)) else _kind(value)
+    text = quick_json.dumps(value) if isinstance(value, (str, int, float)) else _kind(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -107,13 +107,12 @@ def absolute_or_empty(value: Any) -> None:
         raise Refused(f"must be an absolute path, not {shown(value)}")
 
 
-def matching(pattern: str, what: str) -> Check:
+def formed(is_one: Callable[[str], bool], what: str) -> Check:
     """Take strings of a form, which `what` tells."""
-    form = re.compile(pattern)
 
     def check(value: Any) -> None:
         string(value)
-        if not form.fullmatch(value):
+        if not is_one(value):
             raise Refused(f"{shown(value)} is not {what}")
 
     return check
