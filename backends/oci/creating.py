@@ -91,7 +91,7 @@ class Creation:
             roots.remember(self.root)
             self._make_fifo(container.fifo)
             readiness.provide(self.bundle.config, container.folder)
-            created = create(self._request(container, group, sockets), recorder)
+            created = self._born(container, group, sockets, recorder)
             shared = "" if _has_own_mounts(self.bundle.config) else self.bundle.root
             ticks = start_ticks(created.pid)
             container.save(is_lasting=True, phase="created", pid=created.pid, start_ticks=ticks, mounted_root=shared)
@@ -103,6 +103,9 @@ class Creation:
             self._undo(container)
             raise
         return container, created
+
+    def _born(self, container: Container, group: Cgroup | None, sockets: int, recorder: Recorder) -> Created:
+        return create(self._request(container, group, sockets), recorder)
 
     def _undo(self, container: Container) -> None:
         try:

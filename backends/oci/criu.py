@@ -94,12 +94,12 @@ def command(program: str, verb: str, image: Path, root: str, more: Sequence[str]
     return [program, verb, *place, "--manage-cgroups=ignore", *more]
 
 
-def failure(verb: str, image: Path) -> str:
+def failure(verb: str, image: Path, otherwise: str = "it left no log") -> str:
     """Return why `criu dump` or `criu restore` failed, as its log says it."""
     try:
         said = (image / f"{verb}.log").read_text(errors="replace")
     except OSError:
-        return "it left no log"
+        return otherwise
     errors = [found for found in re.findall(r"Error \([^)]*\): (.+)$", said, re.MULTILINE) if not _NOISE.match(found)]
     return f"{errors[0]} (more in {image / f'{verb}.log'})" if errors else f"see {image / f'{verb}.log'}"
 

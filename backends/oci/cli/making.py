@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 class Making:
     """One `create` or `run`."""
 
+    kind = Creation
+
     def __init__(self, command: Command, *, detach: bool) -> None:
         self._command = command
         self._detach = detach
@@ -75,7 +77,7 @@ class Making:
         command = self._command
         has_socket = self._bundle.has_terminal and self._detach
         console = terminal.connect(command.text("console-socket")) if has_socket else None
-        return Creation(
+        return self.kind(
             command.root,
             command.id,
             self._bundle,
