@@ -100,7 +100,6 @@ class Shell(Creation):
         created.sync, created.undo = talk.sync, self.undo
         return created
 
-
     def _host_steps(self, pid: int) -> Sequence[Step]:
         """Return what is not done yet; what was done and is not wanted is taken back."""
         wanted = self._request.host_steps(pid)

@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -131,10 +132,10 @@ def measure_request(inn: Inn, folder: Path, lower: Path, args: argparse.Namespac
             theirs = {f"{name} run": peer.run for name, peer in peers.items()}
             # What stands by expects what the last request asked, so networks do not alternate.
             for network in ("bridge", "none"):
-                ways = {f"inn, {network}": lambda network=network: inn.request(network)}  # type: ignore[misc]
+                ways: dict[str, Callable[[], Cost]] = {f"inn, {network}": partial(inn.request, network)}
                 costs = in_turn({**ways, **theirs}, args.rounds, args.pause)
                 table(f"request to execve, network {network} (crun, runc: whole `run`)", costs, f"inn, {network}")
-            ways = {"inn start, bridge": lambda: inn.start("bridge")}
+            ways = {"inn start, bridge": partial(inn.start, "bridge")}
             table("start of a container that is there", in_turn(ways, args.rounds, args.pause), "inn start, bridge")
         finally:
             for peer in peers.values():
