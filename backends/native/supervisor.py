@@ -42,6 +42,7 @@ from backends.native.sweep import end_kernel_side, oom_kills_of
 
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
+_LAST_OUTPUT_S = 1.0
 
 
 class Supervisor:
@@ -226,11 +227,15 @@ class Supervisor:
     def _serve_run(self) -> None:
         self.oom.begin()
         self._reap()
+        last_s: float | None = None
         while self.exit_code is None or self.outputs:
             self.outputs.look(time.monotonic())
             is_quiet = not self.turn(_FOREVER_S if self.exit_code is None else 0.0)
-            if self.exit_code is not None and is_quiet:
-                break  # the program has ended; a pipe still held open by what it left behind is not waited for
+            if self.exit_code is not None:
+                # What it left behind may hold its pipes open, and may even write on: that is not waited for.
+                last_s = last_s or time.monotonic() + _LAST_OUTPUT_S
+                if is_quiet or time.monotonic() > last_s:
+                    break
         self._end_run()
 
     def turn(self, patience_s: float) -> bool:

@@ -282,6 +282,13 @@ def test_a_container_in_the_hosts_pid_namespace_ends_with_all_its_processes(
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), timeout_s=10)
 
 
+def test_what_a_program_leaves_behind_cannot_keep_its_container_by_writing_on(native: NativeBackend, run: Run) -> None:
+    line = "for i in 1 2 3 4 5 6 7 8; do yes & yes >&2 & done; exit 3"
+    guest = run("sh", "-c", line, pid_mode="host", network="none")
+    assert native.wait(guest.ref, timeout_s=60) == 3
+    wait_until(lambda: not native._group(guest.ref.id).exists(), timeout_s=10)
+
+
 # ---------------------------------------------------------------- refusals
 
 
