@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 
 _NR_CLONE3 = 435
+CLONE_PARENT = 0x8000
 _CLONE_INTO_CGROUP = 0x200000000
 UNAVAILABLE = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EINVAL, errno.E2BIG, errno.EOPNOTSUPP})
 """clone3 is missing or filtered, or we may not do all of it at once: slower ways are left."""
@@ -35,7 +36,8 @@ def clone(flags: int, group: int = -1) -> int:
     syscall, before, in_parent, in_child = prepare()
     if group >= 0:
         flags |= _CLONE_INTO_CGROUP
-    fields = (flags, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, max(group, 0))
+    ends_with = 0 if flags & CLONE_PARENT else signal.SIGCHLD  # a sibling ends with the signal that we end with
+    fields = (flags, 0, 0, 0, ends_with, 0, 0, 0, 0, 0, max(group, 0))
     arguments = ctypes.create_string_buffer(struct.pack("11Q", *fields), 88)
     size = ctypes.c_size_t(len(arguments))
     before()

@@ -48,11 +48,6 @@ class Revival:
             elif not own(container_id) and container_id not in self._watched.values():
                 self._watch(selector, container_id)
 
-    def close(self) -> None:
-        """Let go of what is watched, in a process that was forked."""
-        for pidfd in self._watched:
-            os.close(pidfd)
-
     def _watch(self, selector: selectors.BaseSelector, container_id: str) -> None:
         try:
             if self._store.record(container_id).restart_policy.name == "no":

@@ -14,10 +14,8 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore, new_id
 from backends.native.supervisor import Supervisor
 from backends.native.sweep import KEEPER, STANDS_BY
+from backends.native.template import Template
 from backends.registry import BackendConfig
 
 _IDLE_S = 120.0
@@ -68,6 +67,8 @@ class Spawner:
     def serve(self) -> None:
         """Serve until idle for long or told to end."""
         self._move_out()
+        works = {"start": self._supervise, "run": self._make, "revive": self._take_up, "stand by": self._stand_by}
+        self._template = Template(works)
         self._catch_children()
         self._listener = protocol.listen(self._store.run_dir / "spawner")
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -84,6 +85,7 @@ class Spawner:
             self._drop_silent(time.monotonic())
         (self._store.run_dir / "spawner").unlink(missing_ok=True)
         self._pool.end()
+        self._template.close()
         self._move_back()
 
     def _is_idle(self) -> bool:
@@ -188,10 +190,7 @@ class Spawner:
         container_id = str(message.get("id"))
         if self._sends_away(client, message):
             return
-        try:
-            self._fork(container_id, lambda: _supervise(self._store, self._host, container_id, client, fds))
-        except OSError as error:
-            protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
+        self._fork_for(client, container_id, "start", {"id": container_id}, fds)
 
     def _sends_away(self, client: socket.socket, message: Mapping[str, Any]) -> bool:
         """End, and have the client start another spawner, if the code on disk is not what is loaded here."""
@@ -208,74 +207,66 @@ class Spawner:
         if pid:
             self._supervisors[pid] = container_id
             return
-        order = {**message, "id": new_id()}
+        container_id = new_id()
+        self._fork_for(client, container_id, "run", {**message, "id": container_id})
+
+    def _fork_for(
+        self, client: socket.socket, container_id: str, work: str, message: Mapping[str, Any], fds: Sequence[int] = ()
+    ) -> None:
+        """Fork a supervisor, which answers the client."""
         try:
-            self._fork(order["id"], lambda: newborn.supervise(self._backend, order, client))
+            self._supervisors[self._template.fork(work, message, [client.fileno(), *fds])] = container_id
         except OSError as error:
             protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
 
     def _revive(self, container_id: str) -> None:
         """Give a container whose supervisor died another one, which starts it again."""
-        self._fork(container_id, lambda: _take_up(self._store, self._host, container_id))
+        self._supervisors[self._template.fork("revive", {"id": container_id})] = container_id
 
     def _fork_one_to_stand_by(self, orders: socket.socket, like: Mapping[str, Any]) -> int:
-        return self._fork("", lambda: newborn.stand_by(self._backend, orders, like))
+        return self._template.fork("stand by", like, [orders.fileno()])
 
-    def _fork(self, container_id: str, work: Callable[[], int]) -> int:
-        """Fork a process that does the work; it is the supervisor of a container, if one is named."""
-        pid = os.fork()
-        if pid:
-            if container_id:
-                self._supervisors[pid] = container_id
-            return pid
-        code = 1
-        try:
-            self._leave_to_the_parent()
-            code = work()
-        except Exception:  # the end of a forked process
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
+    # ------------------------------------------------------------------ what the forks do
 
-    def _leave_to_the_parent(self) -> None:
-        """Close what a fork shares with the spawner: a lock or a client of its must not live on in a supervisor."""
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
-        self._pool.close()
-        self._revival.close()
-        for waiting in (self._listener, *self._clients):
-            waiting.close()
-        for fd in (self._lock, *self._wake_up):
-            os.close(fd)
+    def _supervise(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Start a container and keep it. Beside the client's connection come the secrets, if there are any."""
+        with _client(fds[0]) as client:
+            try:
+                supervisor = Supervisor(self._store, str(message["id"]), self._host, *fds[1:2])
+                supervisor.start(client)
+            except (InnkeeperError, OSError) as error:
+                with suppress(protocol.Closed, OSError):
+                    protocol.send(client, protocol.error_message(error))
+                return 0
+        supervisor.serve()
+        return 0
+
+    def _make(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Make a container, start it and keep it."""
+        return newborn.supervise(self._backend, message, _client(fds[0]))
+
+    def _take_up(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Keep a container whose supervisor died."""
+        with suppress(InnkeeperError, OSError):
+            supervisor = Supervisor(self._store, str(message["id"]), self._host)
+            if supervisor.take_up():
+                supervisor.serve()
+        return 0
+
+    def _stand_by(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Wait for an order to make a container."""
+        return newborn.stand_by(self._backend, socket.socket(fileno=fds[0]), message)
+
+
+def _client(fd: int) -> socket.socket:
+    client = socket.socket(fileno=fd)
+    client.settimeout(_REQUEST_TIMEOUT_S)
+    return client
 
 
 def _say_ready() -> None:
     with suppress(KeyError, ValueError, OSError):
         os.close(int(os.environ.pop(protocol.READY)))
-
-
-def _supervise(
-    store: ContainerStore, host: CgroupHost, container_id: str, client: socket.socket, fds: Sequence[int]
-) -> int:
-    """Run in the supervisor. fds are what came with the request: the secrets, if there are any."""
-    try:
-        supervisor = Supervisor(store, container_id, host, *fds[:1])
-        supervisor.start(client)
-    except (InnkeeperError, OSError) as error:
-        with suppress(protocol.Closed, OSError):
-            protocol.send(client, protocol.error_message(error))
-        return 0
-    supervisor.serve()
-    return 0
-
-
-def _take_up(store: ContainerStore, host: CgroupHost, container_id: str) -> int:
-    with suppress(InnkeeperError, OSError):
-        supervisor = Supervisor(store, container_id, host)
-        if supervisor.take_up():
-            supervisor.serve()
-    return 0
 
 
 def main(state_dir: str, run_dir: str, parent: str) -> None:
