@@ -23,8 +23,9 @@ from backends.oci.errors import OciError
 from backends.oci.state import Container, write_file
 
 DESCRIPTORS, FACTS = "descriptors.json", "innkeeper.json"
-CGROUP_MODES = {"ignore": 0, "soft": 3, "full": 4, "strict": 5, "": 6}
-"""--manage-cgroups-mode; the last is CRIU's default."""
+CGROUP_MODES = {"": 0, "ignore": 0, "soft": 3, "full": 4, "strict": 5}
+"""--manage-cgroups-mode. The group and its limits are ours; CRIU's way to restore them too, its and runc's default,
+fails beside a v2 tree, and changes the options of that tree's mounts on the host."""
 
 _NEW_NETWORK = 0x40000000
 _SWITCHES = {

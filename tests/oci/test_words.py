@@ -124,6 +124,8 @@ def test_features_tell_what_the_parsers_know(bundle: Bundle) -> None:
     assert {"pid", "time", "cgroup"} <= set(found["linux"]["namespaces"])
     assert "rro" in found["mountOptions"]
     assert "SCMP_ACT_NOTIFY" in found["linux"]["seccomp"]["actions"]
+    assert found["annotations"]["org.opencontainers.runc.checkpoint.enabled"] == "true"
+    assert "run.oci.keep_original_groups" in found["potentiallyUnsafeConfigAnnotations"]
 
 
 def test_a_config_under_another_name_is_taken(bundle: Bundle) -> None:

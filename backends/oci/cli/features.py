@@ -49,7 +49,7 @@ def features() -> dict[str, Any]:
         },
         "annotations": {
             "org.innkeeper.version": own_version(),
-            "run.oci.crun.checkpoint.enabled": "false",
+            **dict.fromkeys(("org.opencontainers.runc.checkpoint.enabled", "run.oci.crun.checkpoint.enabled"), "true"),
         },
-        "potentiallyUnsafeConfigAnnotations": [KEEP_GROUPS],
+        "potentiallyUnsafeConfigAnnotations": ["org.criu.config", KEEP_GROUPS],
     }
