@@ -29,7 +29,7 @@ from backends.native.killing import OomTeller
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
-from backends.native.network import Addresses, tidy_bridge
+from backends.native.network import Addresses, detach, tidy_bridge
 from backends.native.outputs import Outputs
 from backends.native.record import ContainerRecord, Status
 from backends.native.requests import Requests
@@ -285,7 +285,8 @@ class Supervisor:
         self.health.end()
         oom_kills = oom_kills_of(self.group)
         try:
-            end_kernel_side(self.store, self.group, self.record)
+            # One that is removed at its end is not started again: who waits for it need not wait for its link.
+            end_kernel_side(self.store, self.group, self.record, keeps_link=self.record.auto_remove)
         except InnkeeperError as error:
             self._note = f"{self._note}; {error.message}".removeprefix("; ")
         self._reap()
@@ -323,6 +324,8 @@ class Supervisor:
         if self.record.auto_remove:
             self.requests.see_off()
             self.remove()
+            if self.record.bridge:
+                detach(self.record.host_link)
 
     def remove(self) -> None:
         """Remove the container, which has ended."""

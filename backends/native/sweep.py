@@ -41,8 +41,11 @@ def oom_kills_of(group: Cgroup) -> int | None:
         return None
 
 
-def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecord) -> None:
-    """End all processes of a container and remove its cgroup and its link. Raises InnkeeperError after trying all."""
+def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecord, *, keeps_link: bool = False) -> None:
+    """End all processes of a container and remove its cgroup and its link. Raises InnkeeperError after trying all.
+
+    With keeps_link the caller deletes the link, for which the kernel takes some 10 ms.
+    """
     try:
         # Where nothing is left in it, as most often, removing it is all; the kernel keeps what still has processes.
         if not group.remove_if_unused():
@@ -54,7 +57,7 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
         if record.bridge and record.network == "bridge":
             with suppress(OSError, InnkeeperError):
                 nat.withdraw(store.run_dir, record)
-            with suppress(OSError):
+            if not keeps_link:
                 detach(record.host_link)
 
 
