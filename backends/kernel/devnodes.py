@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from backends.kernel import mount_calls as calls
@@ -80,6 +80,9 @@ class MakeDevices(KernelStep):
     bind: bool = False
     """Show the host's nodes instead: a user namespace may not make any."""
 
+    trees: Mapping[str, int] = field(default_factory=dict)
+    """Mounts that somebody else has made of nodes, by the node's path; closed when they have been attached."""
+
     kind = "mknod"
 
     def describe(self) -> str:
@@ -115,8 +118,8 @@ class MakeDevices(KernelStep):
     def _make(self, folder_fd: int, node: DeviceNode) -> None:
         name = os.path.basename(node.path)
         try:
-            if self.bind:
-                _bind(folder_fd, name, node)
+            if self.bind or node.path in self.trees:
+                _bind(folder_fd, name, node, self.trees.get(node.path))
             else:
                 _mknod(folder_fd, name, node)
         except OSError as error:
@@ -164,12 +167,13 @@ def _give(folder_fd: int, name: str, node: DeviceNode) -> None:
         os.close(fd)
 
 
-def _bind(folder_fd: int, name: str, node: DeviceNode) -> None:
-    tree = calls.open_tree(node.path)
+def _bind(folder_fd: int, name: str, node: DeviceNode, tree: int | None = None) -> None:
+    tree = calls.open_tree(node.path) if tree is None else tree
     try:
         if not node.is_it(os.fstat(tree)):
             text = f"the host's file is not the device {node.device_type} {node.major}:{node.minor}"
             raise OSError(errno.ENODEV, text)
+        calls.set_attributes(tree, set=calls.MOUNT_ATTR_NOSUID | calls.MOUNT_ATTR_NOEXEC)
         flags = os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
         os.close(os.open(name, flags, 0o600, dir_fd=folder_fd))
         place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)

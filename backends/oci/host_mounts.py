@@ -10,11 +10,12 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backends.kernel import idmap, mount_helper, mount_options
+from backends.kernel import device_trees, idmap, mount_helper, mount_options
 from backends.kernel.idmap import IdRange
 from backends.kernel.mount_helper import Wanted
 from backends.kernel.mount_options import MountOptions
 from backends.kernel.mounts import MountFailed, said
+from backends.oci import rootfs
 from backends.oci.errors import ConfigInvalid
 
 if TYPE_CHECKING:
@@ -36,8 +37,24 @@ def open_all(scene: Scene, *, not_for: Collection[int] = ()) -> dict[int, int]:
         if found:
             wanted[index] = found
     if scene.has_userns:
-        return mount_helper.start(wanted) if wanted else {}
+        return {**_devices(scene), **(mount_helper.start(wanted) if wanted else {})}
     return _user_namespaces(scene, wanted)
+
+
+def _devices(scene: Scene) -> dict[int, int]:
+    """Make the devices that are asked for, as far as their owners are known here, with keys as in host_mount_fds."""
+    uids, gids = _ranges(scene.linux.get("uidMappings")), _ranges(scene.linux.get("gidMappings"))
+    found = {}
+    for number, node in enumerate(rootfs.asked_nodes(scene)):
+        uid, gid = _outside(uids, node.uid), _outside(gids, node.gid)
+        if uid is not None and gid is not None:
+            found[~number] = node._replace(uid=uid, gid=gid)
+    return dict(zip(found, device_trees.make(list(found.values())), strict=False)) if found else {}
+
+
+def _outside(ranges: Ranges, number: int) -> int | None:
+    """Return the host's number of a user or group of the container's."""
+    return next((host + number - inside for inside, host, size in ranges if inside <= number < inside + size), None)
 
 
 def _wanted(scene: Scene, index: int, entry: Mapping[str, Any]) -> Wanted | None:

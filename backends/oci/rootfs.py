@@ -79,7 +79,7 @@ class Scene:
 def host_mount_fds(scene: Scene) -> dict[int, int]:
     """Return descriptors that make mounts which init cannot make alone, by their index in the config's mounts.
 
-    Runs in the runtime; init inherits them, and its steps use and close them.
+    Those of devices count down from -1. Runs in the runtime; init inherits them, and its steps use and close them.
     """
     if not scene.has_userns and not any(_is_mapped(entry) for entry in scene.mounts):
         return {}
@@ -102,7 +102,7 @@ def prepare_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
     steps = _propagation_steps(scene) if "mount" in scene.namespaces else []
     late = _late(scene)
     steps += [_mount(scene, index, fds) for index in range(len(scene.mounts)) if index not in late]
-    return [*steps, *_device_steps(scene)]
+    return [*steps, *_device_steps(scene, fds)]
 
 
 def _propagation_steps(scene: Scene) -> list[Step]:
@@ -237,16 +237,24 @@ def _has_foreign_dev(scene: Scene) -> bool:
     return any(_is_bind(entry) and _place(scene, entry) == "/dev" for entry in scene.mounts)
 
 
-def _device_steps(scene: Scene) -> list[Step]:
+def asked_nodes(scene: Scene) -> list[DeviceNode]:
+    """Return the devices that the config asks for; /dev/ptmx is always a link."""
     if _has_foreign_dev(scene):
         return []
-    asked = [_node(entry) for entry in scene.linux.get("devices") or ()]
+    nodes = [_node(entry) for entry in scene.linux.get("devices") or ()]
+    return [node for node in nodes if posixpath.normpath(node.path) != "/dev/ptmx"]
+
+
+def _device_steps(scene: Scene, fds: Mapping[int, int]) -> list[Step]:
+    if _has_foreign_dev(scene):
+        return []
+    asked = asked_nodes(scene)
     places = {posixpath.normpath(node.path) for node in asked}
     nodes = [node for node in devnodes.DEFAULT_NODES if node.path not in places]
-    nodes += [node for node in asked if posixpath.normpath(node.path) != "/dev/ptmx"]
+    trees = {node.path: fds[~number] for number, node in enumerate(asked) if ~number in fds}
     core = (devnodes.CORE_LINK,) if os.path.exists("/proc/kcore") else ()
     return [
-        MakeDevices(scene.root, tuple(nodes), bind=scene.has_userns),
+        MakeDevices(scene.root, (*nodes, *asked), bind=scene.has_userns, trees=trees),
         MakeLinks(scene.root, (*devnodes.DEFAULT_LINKS, *core), replacing=(devnodes.PTMX_LINK,)),
     ]
 

@@ -72,7 +72,7 @@ def test_a_user_has_his_groups_and_his_umask(bundle: Bundle) -> None:
     assert answer.out.split() == ["1000", "5", "7", "0027", "/home/guest", "NoNewPrivs:", "1"]
 
 
-@pytest.mark.parametrize("has_users", [False, True])
+@pytest.mark.parametrize("has_users", [False, pytest.param(True, marks=needs("userns"))])
 def test_a_program_may_stay_in_the_groups_of_who_calls(bundle: Bundle, has_users: bool) -> None:
     bundle.config["annotations"] = {"run.oci.keep_original_groups": "1"}
     if has_users:
@@ -214,3 +214,26 @@ def test_a_memory_policy_is_set_or_refused(bundle: Bundle) -> None:
         assert answer.out.startswith("interleave"), answer.err
     else:
         assert "the kernel has no NUMA" in answer.err
+
+
+@needs("userns")
+def test_devices_in_a_user_namespace_are_as_asked_for_though_the_host_has_none(bundle: Bundle) -> None:
+    bundle.linux["namespaces"].append({"type": "user"})
+    for name in ("uidMappings", "gidMappings"):
+        bundle.linux[name] = [{"containerID": 0, "hostID": 200000, "size": 1000}]
+    bundle.linux["devices"] = [
+        {"path": "/dev/sub/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o604, "uid": 3, "gid": 4},
+        {"path": "/dev/nothing", "type": "c", "major": 1, "minor": 3},
+    ]
+    root = bundle.folder / "rootfs"
+    for path in (bundle.folder, root):
+        path.chmod(0o755)
+    for path in (root, root / "dev", root / "proc"):
+        os.chown(path, 200000, 200000)
+
+    answer = bundle.sh(
+        "cd /dev; stat -c '%n %t:%T %a %u:%g' sub/kmsg nothing; echo x > nothing && cat nothing; "
+        "grep -cE ' /dev/(null|nothing|sub/kmsg) .*nosuid,noexec' /proc/self/mountinfo"
+    )
+
+    assert answer.out.splitlines() == ["sub/kmsg 1:b 604 3:4", "nothing 1:3 666 0:0", "3"], answer
