@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from backends.errors import InnkeeperError, TimedOut
+from backends.errors import InnkeeperError, TimedOut, WrongState
 from backends.events import Event, StepDone
 
 if TYPE_CHECKING:
@@ -58,11 +58,22 @@ def on_guests(
                     raise begun
                 result = None if begun is None else wait_for(context, begun)
             except InnkeeperError as error:
-                first_failure = context.talk.error(error, after=first_failure)
-                continue
+                if not (isinstance(error, WrongState) and _is_so_now(station, name, is_done)):
+                    first_failure = context.talk.error(error, after=first_failure)
+                    continue
+                result = None
             (done or (lambda name, result: context.out.line(name)))(name, result)
             context.out.flush()
     return first_failure
+
+
+def _is_so_now(station: Workstation, name: str, is_done: Callable[[Guest], bool]) -> bool:
+    """Say whether somebody else has brought about meanwhile what was wanted."""
+    station.refresh()
+    try:
+        return is_done(station.fleet.resolve(name))
+    except InnkeeperError:
+        return False
 
 
 def wait_for(context: Context, operation: Operation) -> object:

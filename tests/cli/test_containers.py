@@ -245,3 +245,16 @@ def test_clean_ends_the_helpers_when_no_container_is_live(native: Inn) -> None:
 
     assert with_one
     wait_until(lambda: not helpers_of(native))
+
+
+def test_of_several_stops_at_once_none_fails(native: Inn) -> None:
+    native("run", "-d", "--name", "box", "host", "sleep", "1000")
+    stops = [
+        subprocess.Popen(
+            native.command("stop", "-t", "0", "box"), env=native.environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    said = [stop.communicate()[0] for stop in stops]
+    assert ([stop.returncode for stop in stops], said) == ([0] * 4, ["box\n"] * 4)
