@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from backends.oci import criu
+from tests.oci.engines import Podman
 from tests.oci.life import create, groups_of, has_status, is_refused, left_behind, running, start, state
 from tests.tools.bundles import Bundle
 from tests.tools.needs import facility, needs
@@ -122,3 +123,23 @@ def test_what_cannot_be_done_is_said_and_nothing_is_left(bundle: Bundle, tmp_pat
     assert is_refused(bundle.oci(*words, "--empty-ns", "pid"), 'namespace "pid" is not supported')
     assert is_refused(bundle.oci(*words, "--page-server", "x"), "Use --page-server ADDRESS:PORT")
     assert state(bundle, "waits")["status"] == "running"
+
+
+@needs("criu", "podman")
+def test_podman_checkpoints_and_restores_through_us() -> None:
+    podman = Podman()
+    try:
+        counting = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done"
+        assert (
+            podman("run", "-d", "--network", "none", "--name", "counts", "localhost/box", "sh", "-c", counting).code
+            == 0
+        )
+        before = wait_until(lambda: there if len(there := podman("logs", "counts").out.split()) > 5 else None)
+        for verb in ("checkpoint", "restore"):
+            done = podman("container", verb, "counts")
+            assert (done.code, done.err) == (0, ""), done
+        wait_until(lambda: len(podman("logs", "counts").out.split()) > len(before) + 10)
+        there = podman("logs", "counts").out.split()
+        assert there == [str(number) for number in range(1, len(there) + 1)]
+    finally:
+        podman.remove()
