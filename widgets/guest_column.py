@@ -253,7 +253,7 @@ COLUMNS: tuple[Column, ...] = (
         "note",
         "a",
         "UP / NOTE",
-        12,
+        10,
         8,
         _note,
         lambda row: row.uptime_s,

@@ -112,7 +112,7 @@ async def test_hostile_names_reach_no_terminal_unharmed(open_screen: Open, keys:
 
 
 async def test_names_with_markup_are_shown_as_they_are(open_screen: Open) -> None:
-    async with open_screen(SimulatedBackend(guests=18, hostile=True), size=(100, 40)) as driver:
+    async with open_screen(SimulatedBackend(guests=18, hostile=True), size=(104, 40)) as driver:
         await driver.see("[bold red]markup[")
 
 
