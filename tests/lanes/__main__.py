@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     known = {lane.name: lane for lane in lanes()}
     chosen, extra = parse(arguments, known)
     scratch = Path(tempfile.mkdtemp(prefix="inntest."))
+    scratch.chmod(0o711)  # a plain user's tests go through it, and so do containers with users of their own
     beside = [lane for lane in chosen if lane.is_apart] if len(chosen) > 1 else []
     names = frozenset(lane.name for lane in beside)
     run = Run(Path(sys.executable), scratch, tuple(extra), in_ci=os.environ.get("CI") == "true", beside=names)
