@@ -148,7 +148,7 @@ def test_when_its_supervisor_is_killed_nothing_is_left(
 ) -> None:
     guest = run("sleep", "1000", driver=driver)
     pid = now(native, guest).pid
-    supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    supervisor = native._store.supervisor_pid(guest.ref.id)
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: now(native, guest).state == GuestState.STOPPED, timeout_s=30)
     wait_until(lambda: not is_alive(pid), timeout_s=10)

@@ -99,8 +99,7 @@ def test_the_value_is_nowhere_else(
 
 def test_the_supervisor_keeps_it_from_the_swap(native: NativeBackend, run: Run, secret: Secret) -> None:
     guest = run("sleep", "1000", secrets=(secret,), network="none")
-    stat = Path(f"/proc/{now(native, guest).pid}/stat").read_text()
-    supervisor = stat.rpartition(")")[2].split()[1]
+    supervisor = native._store.supervisor_pid(guest.ref.id)
     lines = dict(line.split(":", 1) for line in Path(f"/proc/{supervisor}/status").read_text().splitlines())
     assert int(lines["VmLck"].split()[0]) > 0
     links = {os.readlink(link) for link in Path(f"/proc/{supervisor}/fd").iterdir()}
@@ -139,7 +138,7 @@ def test_after_its_supervisor_was_killed_a_file_is_read_anew(
     guest = run("sleep", "1000", secrets=(secret,), restart=RestartPolicy("always"), network="none")
     pid = now(native, guest).pid
     assert pid is not None
-    supervisor = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    supervisor = native._store.supervisor_pid(guest.ref.id)
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: now(native, guest).pid not in (None, pid), timeout_s=30)
     assert output_of(guest, "cat /run/secrets/key") == value
