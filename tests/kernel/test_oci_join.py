@@ -228,6 +228,10 @@ def test_a_program_has_the_keys_of_the_first(engine: Engine, userns: bool) -> No
     assert once == again
 
 
+@pytest.mark.skipif(
+    bool(os.statvfs(tempfile.gettempdir()).f_flag & os.ST_NODEV),
+    reason="the folder for temporary files takes no device nodes",
+)
 def test_a_container_without_mounts_of_its_own_keeps_programs_below_its_root(engine: Engine) -> None:
     engine.config["linux"]["namespaces"] = [{"type": kind} for kind in ("pid", "ipc", "uts")]
     engine.config["mounts"] = []
