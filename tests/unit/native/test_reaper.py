@@ -102,6 +102,7 @@ def test_as_process_1_it_leaves_no_zombies_and_its_end_ends_all(init: str) -> No
 def test_keys_of_a_terminal_reach_its_program_only(init: str) -> None:
     pid, master = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background has it ignored, and sh keeps that
         os.execv(
             init, [init, "sh", "-c", "trap 'echo interrupted; exit 9' INT; echo ready; while :; do sleep 0.01; done"]
         )
