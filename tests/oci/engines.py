@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tarfile
 import tempfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from tests.tools.needs import facility
@@ -41,16 +42,16 @@ class Said:
         return f"code {self.code}, out {self.out!r}, err {self.err!r}"
 
 
-class Engine:
+class Engine(ABC):
     """A container engine whose every file is in one folder."""
 
     def __init__(self, prefix: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=prefix))
         self._environment = dict(os.environ)
 
+    @abstractmethod
     def words(self) -> list[str]:
         """Return how the engine is called."""
-        raise NotImplementedError
 
     def __call__(self, *words: str, text: str | None = None) -> Said:
         command = [*self.words(), *words]
