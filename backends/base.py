@@ -2,7 +2,8 @@
 
 Every backend is a `Backend`. What its technology can do besides is told by the capability protocols
 below: a capability that it lacks is absent, never a method that raises. Ask with
-`isinstance(backend, Limiting)`; `Backend.why_not` says why a verb is missing for one guest.
+`isinstance(backend, Limiting)`; `Backend.why_not` says why a verb is missing for one guest. Images and networks
+are in `assets`.
 
 All methods block and may be called from several threads, at most `max_parallel` at a time besides
 `guests()` and `sample()`, which have a thread of their own. They raise only `InnkeeperError`s.
@@ -19,7 +20,7 @@ from backends.container import Archive, CheckpointOptions, ContainerSpec, ExecSp
 from backends.errors import InnkeeperError
 from backends.events import Event, GuestEvent
 from backends.metrics import Sample
-from backends.model import Guest, GuestKind, GuestProcess, GuestRef, Image, LimitChanges, Limits, LogLine, Snapshot
+from backends.model import Guest, GuestKind, GuestProcess, GuestRef, LimitChanges, Limits, LogLine, Snapshot
 from backends.sessions import AttachSession, ExecSession
 from backends.trace import Recorder, Step, StepRecord
 
@@ -370,23 +371,6 @@ class Consoling(Protocol):
 
     def console(self, ref: GuestRef) -> ExecSession:
         """Open it as a terminal; terminal_fd is read and written raw."""
-        ...
-
-
-@runtime_checkable
-class Images(Protocol):
-    """There is a store of images."""
-
-    def images(self) -> Sequence[Image]:
-        """Return all images."""
-        ...
-
-    def image_import(self, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:
-        """Make an image from a root file system: a folder, a tar (also compressed), or an open tar stream."""
-        ...
-
-    def image_remove(self, name: str, recorder: Recorder) -> None:
-        """Remove an image. Raises Busy if a container uses it."""
         ...
 
 

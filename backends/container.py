@@ -105,7 +105,18 @@ class ContainerSpec:
     """docker's "type=bind,source=…,target=…" or "type=tmpfs,target=…" each."""
 
     network: str = "bridge"
-    """"bridge", "none" or "host"."""
+    """"bridge" (the default network), "none", "host", "container:GUEST", or the name of a network; for a network
+    also docker's "name=NAME,ip=…,ip6=…,alias=…,mac=…"."""
+
+    networks: tuple[str, ...] = ()
+    """Further networks, in the same words."""
+
+    ip: str = ""
+    """A fixed IPv4 address on the first network."""
+
+    ip6: str = ""
+    aliases: tuple[str, ...] = ()
+    """Further names that resolve to it on its networks."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     stop_signal: str = "SIGTERM"
@@ -176,6 +187,12 @@ class ContainerSpec:
     dns: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     """"[ADDRESS:]HOST:GUEST[/udp]" each."""
+
+    publish_all: bool = False
+    """Every port that the image exposes, at a free port of the host."""
+
+    pull: str = "missing"
+    """When the image is fetched from its registry: "missing", "always" or "never"."""
 
     # ---- how it lives
 

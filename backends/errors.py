@@ -14,6 +14,7 @@
     ├── TimedOut                   it did not happen in time
     ├── BackendUnavailable         the backend cannot be reached
     ├── Damaged                    what is on disk of it cannot be read
+    ├── Cancelled                  the user has had enough of it
     ├── StartFailed                a container did not come up; carries docker's 125, 126, 127
     └── KernelRefused              a system call or a kernel file said no
 """
@@ -83,6 +84,10 @@ class BackendUnavailable(InnkeeperError):
 
 class Damaged(InnkeeperError):
     """A file that is kept of a guest is there, and is not what it should be."""
+
+
+class Cancelled(InnkeeperError):
+    """It was given up because the user asked for that; nothing half made is left."""
 
 
 class StartFailed(InnkeeperError):

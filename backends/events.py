@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from backends.errors import InnkeeperError
 from backends.metrics import Rates, Sample
 from backends.model import Guest, GuestRef
-from backends.trace import StepRecord
+from backends.trace import Progress, StepRecord
 
 
 class Event:
@@ -109,6 +109,22 @@ class StepDone(Event):
 
     operation_id: int
     record: StepRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed(Event):
+    """A part of an operation is further; told a few times a second at most, and always when a part is done."""
+
+    operation_id: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Event):
+    """An operation printed a line (a build's step)."""
+
+    operation_id: int
+    line: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,9 @@ class Guest:
     addresses: tuple[str, ...] = ()
     """IP addresses known to the backend."""
 
+    networks: tuple[str, ...] = ()
+    """Names of the networks it is on; empty where the backend does not know."""
+
     health: str = ""
     """"starting", "healthy" or "unhealthy" by its health check; empty where it has none."""
 
@@ -199,18 +202,6 @@ class Snapshot:
     with_memory: bool = False
     """True if it holds the memory of a running guest too."""
 
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """Something a container can be made from."""
-
-    name: str
-    id: str
-    created_s: float | None = None
-    size_bytes: int | None = None
-    layers: int = 1
     note: str = ""
 
 

@@ -1,7 +1,8 @@
 """Kernel and API work as data: a step, its record, and who keeps the records.
 
 A step is one act (mount, write a cgroup file, an API call). `Recorder.run(step)` runs it and leaves
-a `StepRecord`. The same steps, not run, are what `--explain` prints.
+a `StepRecord`. The same steps, not run, are what `--explain` prints. What takes long (a pull, a build) also tells
+through the recorder how far it is and what its programs print, and asks it whether to give up.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from backends.errors import Cancelled
 from backends.quick_json import dumps, loads
 
 
@@ -76,13 +78,52 @@ class StepRecord:
 Sink = Callable[[StepRecord], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one part of something long is."""
+
+    part: str
+    """What it is, the same each time: "sha256:4f3a…", "step 3/7"."""
+
+    text: str
+    """What is being done: "downloading", "unpacking", "already here", "done"."""
+
+    done: int = 0
+    total: int | None = None
+    """None where nobody knows how much there is."""
+
+    unit: str = "bytes"
+    """"bytes", "files", "steps"."""
+
+    @property
+    def is_done(self) -> bool:
+        """True when the part needs no more."""
+        return self.total is not None and self.done >= self.total
+
+
+class Watcher:
+    """Who follows something long. This one follows nothing and never has enough."""
+
+    def progressed(self, progress: Progress) -> None:
+        """A part is that far."""
+
+    def said(self, line: str) -> None:
+        """It printed a line. Other people's text."""
+
+    @property
+    def has_enough(self) -> bool:
+        """True when it is to be given up."""
+        return False
+
+
 class Recorder:
     """Runs steps and keeps what became of them."""
 
-    def __init__(self, process: str, sink: Sink | None = None) -> None:
+    def __init__(self, process: str, sink: Sink | None = None, watcher: Watcher | None = None) -> None:
         self.process = process
         self.records: list[StepRecord] = []
         self._sink = sink
+        self._watcher = watcher or Watcher()
 
     @property
     def is_watched(self) -> bool:
@@ -120,6 +161,19 @@ class Recorder:
         """Run the steps in order; the first that fails ends it."""
         for step in steps:
             self.run(step)
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how far a part is; cheap enough for every block that is read. From any thread."""
+        self._watcher.progressed(progress)
+
+    def say(self, line: str) -> None:
+        """Pass on a line that was printed, without its newline. From any thread."""
+        self._watcher.said(line)
+
+    def check(self) -> None:
+        """Raise Cancelled if the user has had enough. Call it between two pieces of work, from any thread."""
+        if self._watcher.has_enough:
+            raise Cancelled("cancelled")
 
     def keep(self, record: StepRecord) -> None:
         """Take over a record made elsewhere (another process, an API client)."""

@@ -209,7 +209,7 @@ def _guests(context: Context, *, live: bool) -> list[tuple[str, str]]:
 
 
 def _images(context: Context) -> list[tuple[str, str]]:
-    from backends.base import Images
+    from backends.assets import Images
 
     try:
         with context.workstation_with(Images, "use images") as (_, backend):

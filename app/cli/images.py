@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, tracing, wait_for
-from backends.base import Images
+from backends.assets import Images
 from backends.errors import InnkeeperError, UsageError
-from backends.model import Image
+from backends.image import Image
 
 if TYPE_CHECKING:
     from app.cli.context import Context

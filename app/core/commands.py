@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import signal as signals
 from collections.abc import Sequence
-from typing import BinaryIO
 
+from app.core.assets import ASSETS
 from app.core.command import Argument, Command
 from app.core.lasting import LASTING
 from app.core.units import parse_duration
 from backends import base, container
 from backends.errors import UsageError
-from backends.model import Guest, GuestRef, GuestState, Image, Limits, Snapshot
+from backends.model import Guest, GuestRef, GuestState, Limits, Snapshot
 from backends.trace import Recorder
 
 __all__ = ["COMMANDS", "Argument", "Command", "parse_signal"]
@@ -92,14 +92,6 @@ def _create(backend: base.Creating, recorder: Recorder, spec: container.Containe
     return backend.create(spec, recorder)
 
 
-def _image_import(backend: base.Images, recorder: Recorder, name: str, source: str | BinaryIO) -> Image:
-    return backend.image_import(name, source, recorder)
-
-
-def _image_remove(backend: base.Images, recorder: Recorder, name: str) -> None:
-    backend.image_remove(name, recorder)
-
-
 def _clean(backend: base.Cleaning, recorder: Recorder) -> Sequence[str]:
     swept = backend.clean(recorder)
     if isinstance(backend, base.Closing) and isinstance(backend, base.Backend) and not _has_live(backend):
@@ -125,8 +117,6 @@ _FORCE = Argument("force", _yes, "Stop it first if it is live.", default=False, 
 _SIGNAL = Argument("signal", parse_signal, "Signal by name or number.", default=9, option="--signal")
 _NEW_NAME = Argument("name", str, "The new name.", required=True)
 _SNAPSHOT = Argument("name", str, "Name of the snapshot.", required=True)
-_IMAGE = Argument("name", str, "Name of the image.", required=True)
-_SOURCE = Argument("source", str, "Folder or tar archive with a root file system.", required=True)
 _SPEC = Argument("spec", _spec, "Image, then program and arguments.", required=True)
 
 COMMANDS: dict[str, Command] = {
@@ -292,29 +282,6 @@ COMMANDS: dict[str, Command] = {
             needs_guest=False,
         ),
         Command(
-            "image.import",
-            "image import",
-            "Import image",
-            "Make an image from a root file system.",
-            "",
-            base.Images,
-            _image_import,
-            arguments=(_IMAGE, _SOURCE),
-            needs_guest=False,
-        ),
-        Command(
-            "image.remove",
-            "image rm",
-            "Remove image",
-            "Remove an image that no container uses.",
-            "",
-            base.Images,
-            _image_remove,
-            destructive=True,
-            arguments=(_IMAGE,),
-            needs_guest=False,
-        ),
-        Command(
             "host.clean",
             "clean",
             "Clean",
@@ -325,5 +292,6 @@ COMMANDS: dict[str, Command] = {
             needs_guest=False,
         ),
         *LASTING,
+        *ASSETS,
     )
 }

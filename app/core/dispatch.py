@@ -13,6 +13,7 @@ from app.core.executor import Executor
 from app.core.fleet import Fleet
 from app.core.operations import Operation, OperationLog
 from app.core.undo import LimitChange, UndoStack, change_between
+from app.core.watching import OperationWatcher
 from backends.base import Backend, Limiting
 from backends.errors import (
     BackendUnavailable,
@@ -122,10 +123,11 @@ class Dispatcher:
 
     def _run(self, operation: Operation, work: Callable[[Recorder], object]) -> None:
         self._bus.publish(OperationStarted(operation.id, operation.command, operation.ref))
-        recorder = Recorder("client", partial(self._step, operation))
+        recorder = Recorder("client", partial(self._step, operation), OperationWatcher(operation, self._bus))
         operation.records = recorder.records
         result, error = None, None
         try:
+            recorder.check()
             result = work(recorder)
         except InnkeeperError as caught:
             error = caught

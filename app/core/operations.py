@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 from backends.errors import InnkeeperError, TimedOut
 from backends.model import GuestRef
-from backends.trace import StepRecord
+from backends.trace import Progress, StepRecord
 
 KEPT = 200
 """Ended operations that are remembered."""
+
+LINES = 2000
+"""Lines that are kept of what an operation printed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,12 +39,25 @@ class Operation:
     records: list[StepRecord] = field(default_factory=list)
     error: InnkeeperError | None = None
     result: object = None
+    parts: dict[str, Progress] = field(default_factory=dict)
+    """How far each part is, in the order in which they began."""
+
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
+    """The last of what it printed. Other people's text."""
+
+    is_cancelled: bool = False
+    """True once the user asked to give it up; it ends when it comes to a place where it can."""
+
     _ended: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def is_done(self) -> bool:
         """True once it ended, well or not."""
         return self._ended.is_set()
+
+    def cancel(self) -> None:
+        """Ask it to give up. Returns at once; it ends with the error Cancelled, or as if nothing had been asked."""
+        self.is_cancelled = True
 
     def wait(self, timeout_s: float | None = None) -> object:
         """Block until it ended and return its result, or raise its error. Raises TimedOut; it goes on then."""

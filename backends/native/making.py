@@ -15,11 +15,11 @@ from backends.errors import (
     Unsupported,
     WrongState,
 )
+from backends.image import Image
 from backends.kernel import netlink
 from backends.model import (
     Guest,
     GuestRef,
-    Image,
     Limits,
 )
 from backends.native import drivers, limiting, names, rootless, secrets, spec, tracing, user_network, userns
@@ -212,7 +212,7 @@ class Making(Living):
         with self._store.making():
             return self._images.import_(name, source, recorder)
 
-    def image_remove(self, name: str, recorder: Recorder) -> None:
+    def image_remove(self, name: str, recorder: Recorder, *, force: bool = False) -> None:
         """Remove an image that no container uses."""
         with self._store.making(alone=True, timeout_s=_END_TIMEOUT_S):
             users = [guest.name for guest in self._roster.guests() if guest.image == name]

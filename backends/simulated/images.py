@@ -7,7 +7,7 @@ import os
 from typing import BinaryIO
 
 from backends.errors import AlreadyExists, NotFound, UsageError
-from backends.model import Image
+from backends.image import Image
 from backends.simulated.world import World
 
 

@@ -7,7 +7,8 @@ from typing import BinaryIO
 
 from backends.container import ContainerSpec
 from backends.errors import Busy, NotFound
-from backends.model import Guest, GuestKind, Image
+from backends.image import Image
+from backends.model import Guest, GuestKind
 from backends.simulated.act import Act
 from backends.simulated.core import NAME, SimulatedCore
 from backends.simulated.images import read_image
@@ -55,7 +56,7 @@ class StoreVerbs(SimulatedCore):
             image: Image = recorder.run(Act("image", f"import {name}", lambda: read_image(name, source, self._world)))
             return image
 
-    def image_remove(self, name: str, recorder: Recorder) -> None:
+    def image_remove(self, name: str, recorder: Recorder, *, force: bool = False) -> None:
         """Remove an image that no container uses."""
         with self._call("image_remove"):
             if name not in self._world.images:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from random import Random
 
 from backends.errors import AlreadyExists, NotFound, Unsupported, UsageError
-from backends.model import GuestKind, GuestRef, Image, Limits
+from backends.image import Image
+from backends.model import GuestKind, GuestRef, Limits
 from backends.simulated.machine import Machine, Moment
 from backends.simulated.names import name_of
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backends.errors import AlreadyExists, InnkeeperError, NotFound
-from backends.model import Image
+from backends.image import Image
 from backends.native.images import host, rootfs
 from backends.native.images.image import ImageConfig
 from backends.native.spec import check_name
