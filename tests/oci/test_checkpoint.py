@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from backends.oci import criu
-from tests.oci.engines import Podman
 from tests.oci.life import create, groups_of, has_status, is_refused, left_behind, running, start, state
 from tests.tools.bundles import Bundle
+from tests.tools.engines import Podman
 from tests.tools.needs import facility, needs
 from tests.tools.waiting import wait_until
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oci.engines import Docker, inspect
+from tests.tools.engines import Docker, inspect
 from tests.tools.needs import needs
 
 pytestmark = [needs("root", "busybox", "docker"), pytest.mark.timeout(90)]

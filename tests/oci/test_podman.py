@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.oci.engines import Podman, inspect
+from tests.tools.engines import Podman, inspect
 from tests.tools.needs import needs
 
 pytestmark = [needs("root", "busybox", "podman"), pytest.mark.timeout(90)]

@@ -181,8 +181,27 @@ def _program(name: str) -> None:
     _CHECKS[name] = lambda _: "" if shutil.which(name, path=where) else f"the program {name} is missing"
 
 
-for _name in ("tmux", "strace", "busybox", "virsh", "qemu-system-x86_64"):
+for _name in (
+    "tmux", "strace", "busybox", "virsh", "qemu-system-x86_64", "docker-registry", "skopeo", "umoci", "buildah",
+    "iperf3", "openssl", "sysbench",
+):  # fmt: skip
     _program(_name)
+
+
+PROGRAMS_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/libexec/podman"
+"""Where the programs of container engines are."""
+
+
+@facility("docker")
+def _docker(_: str) -> str:
+    found = shutil.which("dockerd", path=PROGRAMS_PATH) and shutil.which("docker")
+    return "" if found else "the package docker.io is missing"
+
+
+@facility("podman")
+def _podman(_: str) -> str:
+    found = shutil.which("podman") and shutil.which("conmon", path=PROGRAMS_PATH)
+    return "" if found else "the package podman is missing"
 
 
 @facility("libvirt")

@@ -12,24 +12,11 @@ import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from tests.tools.needs import facility
+from tests.tools.needs import PROGRAMS_PATH as _PATH
 from tests.tools.waiting import wait_until
 
 RUNTIME = Path(__file__).parents[2] / "inn-oci"
 _TIMEOUT_S = 60
-
-
-@facility("docker")
-def _docker(_: str) -> str:
-    return "" if shutil.which("dockerd", path=_PATH) and shutil.which("docker") else "the package docker.io is missing"
-
-
-@facility("podman")
-def _podman(_: str) -> str:
-    return "" if shutil.which("podman") and shutil.which("conmon", path=_PATH) else "the package podman is missing"
-
-
-_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/libexec/podman"
 
 
 class Said:
