@@ -51,7 +51,10 @@ class ImageKeeping(Protocol):
     """Images are kept as OCI content: by digest, with layers that they share."""
 
     def image_inspect(self, name: str) -> Mapping[str, Any]:
-        """Return all that is known of an image, as JSON types. Raises NotFound."""
+        """Return all that is known of an image, as JSON types. Raises NotFound.
+
+        Has `names` and `config`: the `config` of its OCI image configuration ("Env", "Cmd", "ExposedPorts" …).
+        """
         ...
 
     def image_history(self, name: str) -> Sequence[ImageLayer]:

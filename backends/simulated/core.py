@@ -37,15 +37,19 @@ class SimulatedCore:
         seed: int = 1,
         hostile: bool = False,
         verb_s: float = 0.0,
+        bytes_per_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         epoch_s: float | None = None,
         name: str = NAME,
         title: str = "simulated guests",
     ) -> None:
-        """A third of the guests are VMs. Each verb takes `verb_s`. `epoch_s`: time of day when the clock said 0."""
+        """A third of the guests are VMs. Each verb takes `verb_s`. `epoch_s`: time of day when the clock said 0.
+
+        Pulls, pushes and builds move so many `bytes_per_s`; with 0 they are done at once.
+        """
         self.name, self.title = name, title
         self.faults = Faults()
-        self._verb_s = verb_s
+        self._verb_s, self._bytes_per_s = verb_s, bytes_per_s
         self._listener: Listener | None = None
         self._is_open = False
         self._world = World(name, seed, clock, time.time() - clock() if epoch_s is None else epoch_s)
@@ -87,6 +91,8 @@ class SimulatedCore:
         """Say what simulated guests can never do."""
         if verb in ("exec", "console", "attach"):
             return "a simulated guest runs no programs"
+        if verb in ("commit", "connect", "disconnect", "network") and guest.kind is GuestKind.VM:
+            return "a virtual machine is made from no image and has its interfaces defined"
         return None
 
     def check(self) -> Sequence[CheckResult]:

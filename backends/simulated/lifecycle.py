@@ -83,7 +83,7 @@ class LifecycleVerbs(SimulatedCore):
                 raise WrongState(f"cannot remove {machine.name}: it is {machine.state}", hint="stop it first, or force")
             if machine.state.is_live:
                 self._do(machine, recorder, "kill", f"end {machine.name}", partial(self._end, machine, 137))
-            self._do(machine, recorder, "remove", f"remove {machine.name}", partial(self._world.machines.pop, ref))
+            self._do(machine, recorder, "remove", f"remove {machine.name}", partial(self._world.remove, machine))
 
     def _end(self, machine: Machine, exit_code: int, note: str = "") -> None:
         machine.end(self._world.now(), exit_code, note)

@@ -50,11 +50,14 @@ class Machine:
         self.records: list[StepRecord] = []
         self.journal = Journal(random)
         self.command = image
+        self.template = ""
+        self.networks: tuple[str, ...] = ()
+        self.ports: tuple[str, ...] = ()
         self._appetite = appetite(random, kind)
         is_vm = kind is GuestKind.VM
         self.cpu_count = random.choice((1, 2, 4)) if is_vm else None
         self.memory_total_bytes = 2 * GIB if is_vm else None
-        self._address = f"10.23.{random.randint(0, 255)}.{random.randint(2, 254)}"
+        self.address = f"10.23.{random.randint(0, 255)}.{random.randint(2, 254)}"
         self._load: Load | None = None
         self._oom_kills: int | None = None
         self._guest: Guest | None = None
@@ -67,7 +70,8 @@ class Machine:
                 created_s=self.created_s, started_s=self.started_s, limits=self.limits, pid=self.pid,
                 cpu_count=self.cpu_count, memory_total_bytes=self.memory_total_bytes, exit_code=self.exit_code,
                 oom_kills=self._oom_kills, note=self.note,
-                addresses=(self._address,) if self.state.is_live else (),
+                addresses=(self.address,) if self.state.is_live else (),
+                networks=self.networks, ports=self.ports if self.state.is_live else (),
                 restart_policy="" if self.restart_policy.name == "no" else str(self.restart_policy),
             )  # fmt: skip
         return self._guest
@@ -165,6 +169,8 @@ class Machine:
                 "note": self.note,
             },
             "restart_policy": str(self.restart_policy),
+            "networks": list(self.networks),
+            "ports": list(self.ports),
             "limits": {**asdict(self.limits), "io_devices": [asdict(entry) for entry in self.limits.io_devices]},
             "snapshots": [asdict(snapshot) for snapshot in self.snapshots.all()],
         }

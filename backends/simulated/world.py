@@ -8,12 +8,18 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import TYPE_CHECKING
 
 from backends.errors import AlreadyExists, NotFound, Unsupported, UsageError
-from backends.image import Image
 from backends.model import GuestKind, GuestRef, Limits
+from backends.simulated import shelf
+from backends.simulated.fabric import Fabric
+from backends.simulated.gallery import Gallery
 from backends.simulated.machine import Machine, Moment
 from backends.simulated.names import name_of
+
+if TYPE_CHECKING:
+    from backends.simulated.copies import Kept
 
 MIB = 1024**2
 CPUS = 4
@@ -35,14 +41,20 @@ class World:
         """`epoch_s` is the time of day when the clock said 0."""
         self.changed = threading.Condition(threading.RLock())
         self.machines: dict[GuestRef, Machine] = {}
-        self.images: dict[str, Image] = {}
-        self._backend, self._clock, self._epoch_s = backend, clock, epoch_s
+        self.gallery = Gallery(self._users)
+        self.fabric = Fabric()
+        self.templates: dict[str, Kept] = {}
+        self.sent: dict[str, set[str]] = {}
+        """Layers that registries have got, by the registry's name."""
+
+        self.clock = clock
+        self._backend, self._epoch_s = backend, epoch_s
         self._random = Random(seed)
         self._next_pid = FIRST_PID
 
     def now(self) -> Moment:
         """Return the present moment."""
-        now_s = self._clock()
+        now_s = self.clock()
         return Moment(now_s, self._epoch_s + now_s)
 
     def populate(self, containers: int, machines: int, *, hostile: bool) -> None:
@@ -57,8 +69,20 @@ class World:
                     machine.end(self.now(), 137, "killed by signal 9")
                 if index % 11 == 7:
                     machine.pause()
-        for name in ("base", "nginx", "postgres"):
-            self.images[name] = Image(name, self._id(GuestKind.CONTAINER), self.now().epoch_s, 80 * MIB)
+        now_s = self.now().epoch_s
+        for picture, names in shelf.hostile(now_s) if hostile else shelf.lifelike(now_s):
+            self.gallery.put(picture, names)
+        inside = [machine for machine in self.machines.values() if machine.kind is GuestKind.CONTAINER]
+        for index, machine in enumerate(inside):
+            machine.ports = (f"{8000 + index}->80/tcp",) if index % 5 == 0 else ()
+        self.fabric.populate(inside, now_s)
+
+    def _users(self) -> dict[str, list[str]]:
+        users: dict[str, list[str]] = {}
+        for machine in self.machines.values():
+            if machine.kind is GuestKind.CONTAINER:
+                users.setdefault(machine.image, []).append(machine.name)
+        return users
 
     def _some_limits(self, index: int) -> Limits:
         if index % 3 != 1:
@@ -82,6 +106,11 @@ class World:
         """Let one run."""
         machine.start(self.now(), self._next_pid)
         self._next_pid += 100
+
+    def remove(self, machine: Machine) -> None:
+        """One is gone, and off its networks."""
+        del self.machines[machine.ref]
+        self.fabric.forget(machine)
 
     def check_name(self, name: str, *, of: Machine | None = None) -> None:
         """Raise AlreadyExists if another guest has the name, UsageError if it is none."""

@@ -33,6 +33,14 @@ class Subject:
     """Removes it, live or not, if it is still there."""
 
     made: list[GuestRef] = field(default_factory=list)
+    remote_image: str = ""
+    """An image that can be pulled; empty where there is no registry."""
+
+    def pullable(self) -> str:
+        """Return the name of an image that can be pulled, or skip the test."""
+        if not self.remote_image:
+            pytest.skip("there is no registry to pull from")
+        return self.remote_image
 
     def guest(self, name: str | None = None) -> Guest:
         """Return a new guest that is not live."""
@@ -105,7 +113,7 @@ def simulated(folder: Path) -> Iterator[Subject]:
     backend = SimulatedBackend(guests=5)
     backend.open()
     make = creates(backend, lambda name: ContainerSpec("base", ("sleep", "inf"), name=name, limits=Limits()))
-    yield Subject(backend, make, lambda ref: remove_by_force(backend, ref))
+    yield Subject(backend, make, lambda ref: remove_by_force(backend, ref), remote_image="registry.example/tool:1")
     backend.close()
 
 
