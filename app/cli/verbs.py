@@ -67,6 +67,7 @@ VERBS: dict[str, Verb] = {
         Verb("console", "executing", "Work inside", "Connect the terminal to a guest's serial console"),
         Verb("image", "images", "Host", "List, import and remove images"),
         Verb("doctor", "host", "Host", "Say what works on this host and, for the rest, why not and what would mend it"),
+        Verb("bench", "benching", "Host", "Measure what of the host's speed is left in a container and in a VM"),
         Verb("boot", "boot", "Host", "Start guests with the host: now, or through systemd"),
         Verb("clean", "host", "Host", "Sweep what a crash left behind"),
         Verb("demo", "demo", "Host", "Start three demo containers and a demo VM, and open the screen"),

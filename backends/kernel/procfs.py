@@ -129,6 +129,21 @@ def _user(uid: int) -> str:
         return str(uid)
 
 
+def pss_bytes(pids: Iterable[int]) -> int:
+    """Return the memory that processes take, what they share with others in proportion (/proc/PID/smaps_rollup).
+
+    One that has gone counts nothing. Raises PermissionError.
+    """
+    total = 0
+    for pid in pids:
+        try:
+            lines = _read(f"/proc/{pid}/smaps_rollup").splitlines()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return total
+
+
 @lru_cache(maxsize=1)
 def boot_id() -> str:
     """Return a name for this run of the kernel; it changes with every boot."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
 from backends.base import CheckResult, Listener
+from backends.benchmark import BenchGuest
 from backends.errors import Unsupported, WrongState
 from backends.kernel.procfs import guest_processes
 from backends.libvirt.ability import why_not
@@ -212,6 +214,15 @@ class LibvirtBackend:
 
         self._check_demo()
         remove_demo_vm(self.uri, self._config.state_dir, say, run_dir=self._config.run_dir)
+
+    # ── Benchmarking: without open() too ────────────────────────────────────────────────────────────
+
+    def bench_guest(self, programs: Sequence[str], say: Callable[[str], None]) -> AbstractContextManager[BenchGuest]:
+        """Make a VM to measure."""
+        from backends.libvirt.bench_vm import bench_vm
+
+        self._check_demo()
+        return bench_vm(self.uri, self._config.state_dir, self._config.run_dir, programs, say)
 
     def _check_demo(self) -> None:
         if not self._reader.is_local:

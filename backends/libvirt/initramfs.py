@@ -71,8 +71,8 @@ def cpio(entries: Iterable[Entry]) -> bytes:
     return bytes(out)
 
 
-def build(busybox: Path, modules_dir: Path, init: str) -> bytes:
-    """Return the gzipped initramfs: busybox with its applets, the modules in load order, and /init."""
+def build(busybox: Path, modules_dir: Path, init: str, more: Iterable[Entry] = ()) -> bytes:
+    """Return the gzipped initramfs: busybox with its applets, the modules in load order, /init, and more."""
     modules = modules_in_load_order(modules_dir, WANTED_MODULES)
     entries = [folder(name) for name in ("bin", "dev", "proc", "sys", "tmp", "etc", "etc/acpi", "etc/acpi/PWRF", "mod")]
     entries.append(file("bin/busybox", busybox.read_bytes(), executable=True))
@@ -83,7 +83,26 @@ def build(busybox: Path, modules_dir: Path, init: str) -> bytes:
     entries.append(file("etc/acpi/PWRF/00000080", b"#!/bin/sh\nexec /bin/turn-off\n", executable=True))
     entries.append(file("bin/turn-off", TURN_OFF.encode(), executable=True))
     entries.append(file("init", init.encode(), executable=True))
+    entries.extend(more)
     return gzip.compress(cpio(entries), compresslevel=6, mtime=0)
+
+
+def programs(paths: Iterable[Path]) -> list[Entry]:
+    """Return programs of this host with all the libraries that they need, where they look for them.
+
+    Raises InnkeeperError for one that ldd(1) cannot tell of.
+    """
+    found: dict[str, Entry] = {}
+    for program in paths:
+        done = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+        libraries = re.findall(r"(?:=> )?(/\S+) \(0x", done.stdout)
+        if done.returncode or "not found" in done.stdout:
+            raise InnkeeperError(f"cannot tell what {program} needs: {done.stderr.strip() or 'a library is missing'}")
+        for path in (str(program), *libraries):
+            for parent in reversed(Path(path).parents[:-1]):
+                found.setdefault(str(parent), folder(str(parent).lstrip("/")))
+            found[path] = file(path.lstrip("/"), Path(path).read_bytes(), executable=True)
+    return list(found.values())
 
 
 TURN_OFF = """#!/bin/sh

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
 from backends.base import CheckResult, Listener
+from backends.benchmark import BenchGuest
 from backends.errors import (
     BackendUnavailable,
     InnkeeperError,
@@ -139,6 +141,14 @@ class NativeBackend(Saving, Making, Lasting, Copying, Checkpointing, Looking):
     def demo_remove(self, say: Callable[[str], None]) -> None:
         """Remove them."""
         demo.demo_remove(self, say, (self._config.run_dir, self._config.state_dir))
+
+    def bench_guest(self, programs: Sequence[str], say: Callable[[str], None]) -> AbstractContextManager[BenchGuest]:
+        """Make a container to measure; the host's programs are all in it."""
+        from backends.native.benchmark import bench_container
+
+        if rootless.is_inside() or os.geteuid() != 0:
+            raise Unsupported("a container can be measured as root only", hint="sudo inn bench compare")
+        return bench_container(self, self._store)
 
     def shutdown(self) -> None:
         """End the spawner, and let go of the parent cgroup if nothing is in it."""

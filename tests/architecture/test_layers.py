@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_TYPES = "model metrics events trace errors base container sessions registry quick_json image network assets"
+_TYPES = "model metrics events trace errors base container sessions registry quick_json image network assets benchmark"
 TYPES = {f"backends.{name}" for name in _TYPES.split()}
 
 HEAVY = ("textual", "rich", "pyroute2", "psutil", "libvirt", "asyncio", "widgets", "app.tui")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from backends.errors import AlreadyExists, Unsupported
+from backends.errors import AlreadyExists, InnkeeperError, Unsupported
 from backends.libvirt import daemons, initramfs, kvm_probe
+from backends.libvirt.bench_vm import bench_vm
 from backends.libvirt.demo import demo_folder, make_demo_vm, remove_demo_vm, wait_until_booted
 from backends.libvirt.demo_domain import DemoShape
 from backends.libvirt.demo_kernel import installed_kernel
@@ -213,3 +215,21 @@ def test_two_state_folders_have_a_demo_vm_each_and_remove_only_their_own(
     finally:
         remove_demo_vm(daemon.uri, other_dir, said.append)
         assert remove_demo_vm(daemon.uri, state_dir, said.append)
+
+
+@needs("root", "libvirt", "busybox", "virsh")
+def test_a_vm_that_is_measured_runs_the_hosts_programs_and_is_gone_afterwards(
+    daemon: PrivateLibvirt, state_dir: Path
+) -> None:
+    with bench_vm(daemon.uri, state_dir, state_dir / "run", ("dd",), lambda said: None) as vm:
+        copied = vm.run(f"{shutil.which('dd')} if=/dev/zero of={vm.disk_path} bs=1M count=4", timeout_s=30)
+        with pytest.raises(InnkeeperError, match="no such program"):
+            vm.run("echo no such program; exit 3", timeout_s=30)
+        during = subprocess.run(["virsh", "-c", daemon.uri, "list", "--name"], capture_output=True, text=True)
+
+    after = subprocess.run(["virsh", "-c", daemon.uri, "list", "--all", "--name"], capture_output=True, text=True)
+    assert "4194304 bytes" in copied
+    assert vm.start_s > 0
+    assert "innkeeper-bench-" in during.stdout
+    assert "innkeeper-bench-" not in after.stdout
+    assert not list(state_dir.glob("innkeeper-bench-*"))
