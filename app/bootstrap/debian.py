@@ -31,6 +31,10 @@ TESTS = ("tmux", "strace", "iproute2", "nftables", "procps", "e2fsprogs", "bash"
 RUNTIMES = ("docker.io", "podman", "crun", "runc", "conmon", "containerd")
 """Who calls our OCI runtime in tests, and what it is compared with."""
 
+IMAGES = ("docker-registry", "skopeo", "umoci", "buildah", "apache2-utils", "openssl", "busybox-static", "zstd",
+          "debootstrap", "sysbench", "iperf3")  # fmt: skip
+"""Registries, other people's tools for images, and what goes into images of tests and measurements."""
+
 USER_MODE_LINUX = ("user-mode-linux",)
 """A Linux with cgroup v2 that runs as a process; only for x86."""
 
@@ -44,7 +48,7 @@ def build_packages() -> tuple[str, ...]:
 def test_packages() -> tuple[str, ...]:
     """Return all that the test lanes use on this machine."""
     uml = USER_MODE_LINUX if platform.machine() in ("x86_64", "i686") else ()
-    return (*RUN_TIME, *VIRTUAL_MACHINES, *build_packages(), *TESTS, *RUNTIMES, *uml)
+    return (*RUN_TIME, *VIRTUAL_MACHINES, *build_packages(), *TESTS, *RUNTIMES, *IMAGES, *uml)
 
 
 def is_debian() -> bool:
