@@ -42,7 +42,8 @@ def test_a_name_is_read_as_docker_reads_it(
 @pytest.mark.parametrize(
     "text",
     ["", ":", "@", "a:", "a@", "/a", "a/", "a//b", "../a", "a/../b", "A", "a:b:c", "a b", "a\n", "-a", "a..b",
-     "a" * 256, "a:" + "t" * 129, "a@sha256:12", "a@" + DIGEST.upper(), "http://a/b", "a___b", ":5000/a", "f" * 64, "a:é"],
+     "a" * 256, "a:" + "t" * 129, "a@sha256:12", "a@" + DIGEST.upper(), "http://a/b", "a___b", ":5000/a",
+     "f" * 64, "a:é"],
 )  # fmt: skip
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
