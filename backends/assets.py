@@ -92,6 +92,19 @@ class Transferring(Protocol):
 
 
 @runtime_checkable
+class LoggingIn(Protocol):
+    """Credentials for registries are kept, where docker and podman find them too."""
+
+    def registry_login(self, registry: str, options: TransferOptions) -> str:
+        """Check options.credentials at the registry and keep them; return the file. Raises PermissionDenied."""
+        ...
+
+    def registry_logout(self, registry: str, options: TransferOptions) -> Sequence[str]:
+        """Forget the credentials for a registry; return the files they were in."""
+        ...
+
+
+@runtime_checkable
 class Building(Protocol):
     """Images are built from Dockerfiles."""
 

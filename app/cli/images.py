@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, tracing, wait_for
+from app.cli.transfers import ACTS, add_transfer_acts, transfer_act
 from backends.assets import Images
 from backends.errors import InnkeeperError, UsageError
 from backends.image import Image
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def image_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn image`."""
-    acts = parser.add_subparsers(dest="act", metavar="ls|import|rm", required=True)
+    acts = parser.add_subparsers(dest="act", metavar="ls|import|rm|pull|push|login|logout", required=True)
     listing = acts.add_parser("ls", help="list the images", description="List the images.")
     listing.add_argument("--json", action="store_true", help="print an array of objects")
     bring = acts.add_parser(
@@ -32,10 +33,13 @@ def image_verb_arguments(parser: argparse.ArgumentParser) -> None:
     remove = acts.add_parser("rm", help="remove images", description="Remove images that no container uses.")
     remove.add_argument("names", metavar="NAME", nargs="+")
     add_trace_option(remove)
+    add_transfer_acts(acts)
 
 
 def image_verb(args: argparse.Namespace, context: Context) -> int:
-    """List, import or remove images."""
+    """List, import, remove or transfer images."""
+    if args.act in ACTS:
+        return transfer_act(args, context)
     with (
         context.workstation_with(Images, "use images") as (station, backend),
         tracing(context, station, getattr(args, "trace", False)),

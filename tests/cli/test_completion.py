@@ -62,8 +62,8 @@ def test_several_guests_and_the_values_of_options_are_told_apart(inn: Inn) -> No
 def test_acts_below_a_verb_and_images_are_offered(inn: Inn) -> None:
     assert offered(inn, "snapshot", "") == ["create", "restore", "rm", "ls"]
     assert "db" in offered(inn, "snapshot", "create", "")
-    assert "nginx" in offered(inn, "run", "-d", "")
-    assert "nginx" in offered(inn, "image", "rm", "")
+    assert "nginx:latest" in offered(inn, "run", "-d", "")
+    assert "nginx:latest" in offered(inn, "image", "rm", "")
 
 
 def test_hostile_names_are_never_offered(inn: Inn) -> None:
