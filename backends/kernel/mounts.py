@@ -6,10 +6,15 @@ last process. See mount(2), mount_namespaces(7).
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.errors import InnkeeperError
 from backends.kernel import linux, mount_options
+
+MOST_LAYERS = 500
+"""Lower layers of one overlay (OVL_MAX_STACK in fs/overlayfs/ovl_entry.h)."""
 
 
 class RootfsFailed(InnkeeperError):
@@ -79,10 +84,12 @@ class MountOverlay(KernelStep):
 
     @property
     def data(self) -> str:
-        """The mount data; `:` and `\\` in lower paths are escaped."""
-        lower = ":".join(path.replace("\\", "\\\\").replace(":", "\\:") for path in self.lower)
+        """The mount data; `:`, `,` and `\\` in paths are escaped."""
+        return self._data_of(self.lower, self.upper, self.work)
+
+    def _data_of(self, lower: Sequence[str], upper: str, work: str) -> str:
         marks = ",userxattr" if self.in_userns else ""
-        return f"lowerdir={lower},upperdir={self.upper},workdir={self.work}{marks}"
+        return f"lowerdir={':'.join(map(_plain, lower))},upperdir={_plain(upper)},workdir={_plain(work)}{marks}"
 
     def describe(self) -> str:
         return f"mount overlay of {len(self.lower)} layer{'s' * (len(self.lower) > 1)} on {self.target}"
@@ -91,4 +98,38 @@ class MountOverlay(KernelStep):
         return f"mount -t overlay overlay -o {self.data} {self.target}"
 
     def run(self) -> None:
-        linux.mount("overlay", self.target, "overlay", 0, self.data)
+        if len(self.lower) > MOST_LAYERS:
+            text = f"{len(self.lower)} layers are more than an overlay can have"
+            raise RootfsFailed(f"{text} (the kernel's limit is {MOST_LAYERS})")
+        data = self.data
+        if len(os.fsencode(data)) < os.sysconf("SC_PAGE_SIZE"):
+            linux.mount("overlay", self.target, "overlay", 0, data)
+        else:
+            self._mount_by_short_names()
+
+    def _mount_by_short_names(self) -> None:
+        """Mount data is a page at most (mount(2)), so the layers get names of a letter or two.
+
+        These are symlinks in a file system in memory that nobody else sees: it is detached before anything else is
+        done, and is gone when we are no longer in it. Works on every kernel and with paths of any length, which
+        `lowerdir+` (Linux 6.8) does not: a value of fsconfig(2) has 255 bytes at most.
+        """
+        before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            linux.mount("tmpfs", self.target, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=700")
+            try:
+                os.chdir(self.target)
+            finally:
+                linux.umount(self.target, linux.MNT_DETACH)
+            names = [f"{number:x}" for number in range(len(self.lower) + 2)]
+            for name, path in zip(names, (self.upper, self.work, *self.lower), strict=True):
+                os.symlink(path, name)
+            linux.mount("overlay", self.target, "overlay", 0, self._data_of(names[2:], names[0], names[1]))
+        finally:
+            os.fchdir(before)
+            os.close(before)
+
+
+def _plain(path: str) -> str:
+    """Return a path as the overlay's mount data has it."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")

@@ -61,9 +61,10 @@ def _mount(job: dict[str, Any]) -> int:
     if job["maps"]:
         from backends.kernel import idmap, mapped_overlay
 
-        uids, gids = job["maps"]
+        uids, gids = map(_ranges, job["maps"])
         job["user_namespace"] = idmap.user_namespace(uids, gids)
-        return mapped_overlay.open_overlay(job["layers"], job["upper"], job["work"], uids, gids)
+        written_as = {path: (_ranges(uids), _ranges(gids)) for path, (uids, gids) in job["written_as"].items()}
+        return mapped_overlay.open_overlay(job["layers"], job["upper"], job["work"], uids, gids, written_as)
     linux.unshare(linux.CLONE_NEWNS)
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     mounts.MountOverlay(tuple(job["layers"]), job["upper"], job["work"], job["target"]).run()
@@ -74,6 +75,10 @@ def _mount(job: dict[str, Any]) -> int:
             linux.mount(source, f"/proc/self/fd/{fd}", "", linux.MS_BIND | linux.MS_REC)
             os.close(fd)
     return root_fd
+
+
+def _ranges(side: list[list[int]]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((inside, outside, count) for inside, outside, count in side)
 
 
 def _enter(user_namespace: int) -> None:

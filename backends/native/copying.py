@@ -15,8 +15,10 @@ from backends.container import Archive
 from backends.errors import InnkeeperError, NotFound, PermissionDenied, UsageError, WrongState
 from backends.kernel import procfs
 from backends.model import GuestRef
+from backends.native import saved_layers
 from backends.native.core import LIVE
 from backends.native.living import Living
+from backends.native.snapshots import Snapshots
 from backends.native.tracing import recorded
 from backends.trace import Recorder
 
@@ -66,15 +68,17 @@ class Copying(Living):
         stack.enter_context(self._store.locked(ref.id, timeout_s=_LOCK_S))  # nobody starts it meanwhile
         if self._guest(ref).state in LIVE:
             raise WrongState(f"{guest.name} has just been started", hint="try again")
-        folder, record = self._store.folder(ref.id), self._store.record(ref.id)
+        folder = self._store.folder(ref.id)
+        Snapshots(folder, guest.name).recover()
+        record = self._store.record(ref.id)
         binds = [
             [mount["source"], mount["destination"]] for mount in config.get("mounts", ()) if mount.get("type") == "bind"
         ]
-        sides = [config["linux"].get(name) or () for name in ("uidMappings", "gidMappings")]
-        maps = [[(entry["containerID"], entry["hostID"], entry["size"]) for entry in side] for side in sides]
+        saved = saved_layers.SavedLayers(self._store.state_dir)
         return job | {"layers": record.layers, "upper": str(folder / "upper"), "work": str(folder / "work"),
                       "target": str(folder / config["root"]["path"]), "binds": binds,
-                      "maps": maps if has_users else None}  # fmt: skip
+                      "maps": saved_layers.owners_in(config) if has_users else None,
+                      "written_as": saved.owners(record.layers) if has_users else {}}  # fmt: skip
 
     def _live(self, ref: GuestRef, stack: ExitStack, *, has_users: bool) -> dict[str, Any]:
         status = self._store.status(ref.id)

@@ -108,9 +108,12 @@ def open_overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Pat
             return fuse_overlay.open_overlay(record.layers, upper, work, str(folder / config["root"]["path"]))
         return -1
     os.makedirs(MAPPED_ROOT, 0o755, exist_ok=True)
-    sides = (config["linux"][name] for name in ("uidMappings", "gidMappings"))
-    uids, gids = ([(entry["containerID"], entry["hostID"], entry["size"]) for entry in side] for side in sides)
-    return mapped_overlay.open_overlay(record.layers, upper, work, uids, gids)
+    from backends.native import saved_layers  # which few containers need
+
+    owners = saved_layers.owners_in(config)
+    assert owners is not None
+    written_as = saved_layers.SavedLayers(folder.parents[1]).owners(record.layers)
+    return mapped_overlay.open_overlay(record.layers, upper, work, *owners, written_as)
 
 
 def _state(

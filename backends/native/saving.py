@@ -1,4 +1,4 @@
-"""Snapshots of containers: frozen for it while they run."""
+"""Snapshots of containers: of those that do not live at once, of those that run frozen meanwhile."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
-from backends.errors import (
-    WrongState,
-)
+from backends.errors import Busy, WrongState
 from backends.model import (
     GuestRef,
     GuestState,
@@ -30,16 +28,25 @@ class Saving(Living):
         return Snapshots(self._store.folder(ref.id), record.name).all(record.snapshot)
 
     def snapshot_create(self, ref: GuestRef, name: str, recorder: Recorder) -> Snapshot:
-        """Copy the writable layer; a running container is frozen meanwhile."""
-        was_running = self._guest(ref).state == GuestState.RUNNING
-        with self._store.locked(ref.id):
-            record = self._store.record(ref.id)
-            snapshots = Snapshots(self._store.folder(ref.id), record.name)
-            keep = Recorder("client", self._keeper(ref, recorder))
-            with self._held_still(ref, recorder) if was_running else nullcontext():
-                made = snapshots.create(name, record.snapshot, keep)
-            self._store.write_record(replace(record, snapshot=name))
-        return made
+        """Save its files: at once, or of a live container by a copy, for which a running one is frozen."""
+        with self._store.locked(ref.id), self._store.making(), self._kept_still(ref, recorder) as (snapshots, is_live):
+            return snapshots.create(name, Recorder("client", self._keeper(ref, recorder)), is_live=is_live)
+
+    @contextmanager
+    def _kept_still(self, ref: GuestRef, recorder: Recorder) -> Iterator[tuple[Snapshots, bool]]:
+        """Give the snapshots of a container whose files nobody changes meanwhile, and say whether it lives.
+
+        The caller holds its lock, so that nobody starts it.
+        """
+        self._clean_if_lost(ref)
+        guest = self._guest(ref)
+        snapshots = Snapshots(self._store.folder(ref.id), guest.name)
+        if guest.state not in KEPT:
+            self._wait_for_supervisor(ref)
+            if self._store.is_supervised(ref.id):
+                raise Busy(f"cannot save {guest.name}: it is just being started or ended", hint="try again")
+        with self._held_still(ref, recorder) if guest.state == GuestState.RUNNING else nullcontext():
+            yield snapshots, guest.state in KEPT
 
     @contextmanager
     def _held_still(self, ref: GuestRef, recorder: Recorder) -> Iterator[None]:
@@ -67,16 +74,18 @@ class Saving(Living):
             self._clean_if_lost(ref)
             self._wait_for_supervisor(ref)
             snapshots.restore(name, Recorder("client", self._keeper(ref, recorder)))
-            self._store.write_record(replace(self._store.record(ref.id), snapshot=name))
         if was_live:
             self.start(ref, recorder)
+        snapshots.forget_old()  # which can take long, and nobody waits for it
 
     def snapshot_remove(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Remove a snapshot."""
         with self._store.locked(ref.id):
+            snapshots = Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name)
+            snapshots.recover()
             record = self._store.record(ref.id)
-            snapshots = Snapshots(self._store.folder(ref.id), record.name)
             parent = snapshots.parent_of(name)
             snapshots.remove(name)
             if record.snapshot == name:
                 self._store.write_record(replace(record, snapshot=parent))
+        snapshots.collect()

@@ -1,12 +1,15 @@
-"""Snapshots of a container's file system: copies of its writable layer.
+"""Snapshots of a container's file system: lists of layers that never change.
 
 ::
 
-    STATE/containers/ID/snapshots/NAME/   upper/ and snapshot.json
+    STATE/containers/ID/snapshots/NAME/   snapshot.json: created_s, parent, layers (top first), own (its own layer,
+                                          empty where nothing had changed since the one before)
 
-The image's layers never change, so a copy of the upper layer is the whole difference. cp keeps what an
-overlay needs: whiteouts (devices 0:0), the trusted.overlay.* attributes, hard links and holes. Where the
-file system can share blocks (btrfs, xfs) a copy costs none.
+Of a container that does not live its writable layer becomes read-only (stacking.py); of one that lives, a copy does,
+since the layer under a mounted overlay must stay where it is. Where the file system can share blocks (btrfs, xfs) a
+copy costs none. Layers are shared with clones and templates, so they are kept by saved_layers.py.
+
+Earlier versions kept a copy in NAME/upper; it becomes a layer when it is first used.
 """
 
 from __future__ import annotations
@@ -14,46 +17,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from backends.errors import AlreadyExists, InnkeeperError, NotFound
-from backends.kernel.mounts import KernelStep
+from backends.kernel.mounts import MOST_LAYERS
 from backends.model import Snapshot
-from backends.native.images.rootfs import size_of
+from backends.native.record import ContainerRecord
+from backends.native.saved_layers import SavedLayers, owners_in
 from backends.native.spec import check_name
+from backends.native.stacking import (
+    SNAPSHOT_FILE,
+    ReplaceLayers,
+    StackLayer,
+    forget_old,
+    is_empty,
+    settle_safely,
+)
+from backends.native.store import CONFIG, RECORD, new_id, read_file, write_file
 from backends.trace import Recorder
-
-_FILE = "snapshot.json"
-
-
-@dataclass(frozen=True, slots=True)
-class CopyLayer(KernelStep):
-    """Copy a writable layer exactly."""
-
-    source: str
-    target: str
-    kind = "copy"
-
-    def describe(self) -> str:
-        return f"copy the layer {self.source} to {self.target}"
-
-    def by_hand(self) -> str:
-        return f"cp -a --reflink=auto --sparse=always {self.source} {self.target}"
-
-    def run(self) -> None:
-        command = ["cp", "-a", "--reflink=auto", "--sparse=always", "--", self.source, self.target]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or [f"cp ended with {done.returncode}"])[0]
-            raise InnkeeperError(f"cannot copy {self.source}: {reason}")
-
-    def undo(self) -> None:
-        shutil.rmtree(self.target, ignore_errors=True)
 
 
 class Snapshots:
@@ -62,73 +47,127 @@ class Snapshots:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._container = folder, name
         self._snapshots = folder / "snapshots"
+        self._saved = SavedLayers(folder.parents[1])
 
     def all(self, current: str | None) -> Sequence[Snapshot]:
         """Return all, parents before children; `current` is the one the container descends from."""
         whole = [path for path in self._snapshots.iterdir() if not path.name.startswith(".")]
         return sorted((self._read(path, current) for path in whole), key=lambda snapshot: snapshot.created_s)
 
-    def create(self, name: str, parent: str | None, recorder: Recorder) -> Snapshot:
-        """Copy the upper layer. The caller has stopped or frozen the container. Raises AlreadyExists."""
+    def create(self, name: str, recorder: Recorder, *, is_live: bool) -> Snapshot:
+        """Save the container's present files. The caller holds its lock, and has frozen it if it lives.
+
+        Raises AlreadyExists.
+        """
         self.recover()
-        target = self._snapshots / check_name(name)
-        if target.exists():
+        record = self._record()
+        if (self._snapshots / check_name(name)).exists():
             raise AlreadyExists(f"{self._container} has a snapshot {name} already")
-        draft = self._snapshots / f".{name}.{os.getpid()}"
+        made = Snapshot(name=name, created_s=time.time(), parent=record.snapshot, is_current=True)
+        described = {"name": name, "created_s": made.created_s, "parent": made.parent}
+        self.save(replace(record, snapshot=name), recorder, is_live=is_live, taken=described)
+        return made
+
+    def save(
+        self, record: ContainerRecord, recorder: Recorder, *, is_live: bool, taken: dict[str, Any] | None = None
+    ) -> tuple[list[str], Path | None]:
+        """Return the layers of the present files, none of which changes any more, and write the record.
+
+        taken is put on record as a snapshot with them. The second value is the draft of a layer that is a copy: without
+        a snapshot the caller makes a layer of it (SavedLayers.keep) and a list that names it, or deletes it.
+        """
+        upper = self._folder / "upper"
+        if is_empty(upper, record.layers[0]):
+            self._write(record, taken, record.layers, "")
+            return record.layers, None
+        if len(record.layers) >= MOST_LAYERS:
+            text = f"cannot save {self._container}: it has {len(record.layers)} layers, and no overlay can have more"
+            raise InnkeeperError(text, hint=f"make an image of it: inn commit {self._container} NAME")
+        owners = owners_in(json.loads(read_file(str(self._folder / CONFIG))))
+        if is_live:
+            draft = self._saved.copy(str(upper), owners, recorder)
+            if taken is None:
+                return record.layers, draft
+            with self._saved.using():
+                layer = self._saved.keep(draft)
+                self._write(record, taken, [layer, *record.layers], layer)
+            return [layer, *record.layers], None
+        with self._saved.using():
+            layer = self._saved.reserve(owners)
+            layers = [layer, *record.layers]
+            described = None if taken is None else taken | {"layers": layers, "own": layer}
+            recorder.run(StackLayer(self._folder, replace(record, layers=layers), described))
+        return layers, None
+
+    def _write(self, record: ContainerRecord, taken: dict[str, Any] | None, layers: list[str], own: str) -> None:
+        if taken is None:
+            return
+        draft = self._snapshots / f".{taken['name']}.{new_id()}"
         draft.mkdir(mode=0o700)
         try:
-            recorder.run(CopyLayer(str(self._folder / "upper"), str(draft / "upper")))
-            described = {"created_s": time.time(), "parent": parent, "size_bytes": size_of(draft / "upper")}
-            (draft / _FILE).write_text(json.dumps(described))
-            draft.rename(target)
+            write_file(draft / SNAPSHOT_FILE, json.dumps(taken | {"layers": layers, "own": own}))
+            draft.rename(self._snapshots / taken["name"])
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return self._read(target, name)
+        write_file(self._folder / RECORD, record.to_json())
 
     def restore(self, name: str, recorder: Recorder) -> None:
-        """Put a copy of a snapshot in place of the upper layer of a stopped container. Raises NotFound."""
+        """Go back to a snapshot's files. The caller holds the lock of the container, which does not live.
+
+        What it had written since is only put aside: forget_old() deletes it. Raises NotFound.
+        """
         self.recover()
-        source = self._existing(name)
-        upper, work = self._folder / "upper", self._folder / "work"
-        draft, old = self._folder / f".upper.{os.getpid()}", self._folder / ".upper.old"
-        shutil.rmtree(draft, ignore_errors=True)
-        try:
-            recorder.run(CopyLayer(str(source / "upper"), str(draft)))
-            upper.rename(old)
-            draft.rename(upper)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-            if old.exists() and not upper.exists():
-                old.rename(upper)
-        shutil.rmtree(old, ignore_errors=True)
-        # The kernel's own scratch folder belongs to the old layer.
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(mode=0o755, exist_ok=True)
+        with self._saved.using():
+            layers = self.layers(name)
+            recorder.run(ReplaceLayers(self._folder, replace(self._record(), layers=layers, snapshot=name)))
+
+    def layers(self, name: str) -> list[str]:
+        """Return the layers of a snapshot, top first. The caller holds the container's lock. Raises NotFound."""
+        path = self._existing(name)
+        described = _described(path)
+        layers = described.get("layers")
+        if not layers:
+            # All layers below its copy are the image's: versions that copied stacked none.
+            base = [layer for layer in self._record().layers if not self._saved.holds(layer)]
+            with self._saved.using():
+                own = self._saved.reserve(owners_in(json.loads(read_file(str(self._folder / CONFIG)))))
+                layers = [own, *base]
+                write_file(path / SNAPSHOT_FILE, json.dumps({**described, "layers": layers, "own": own}))
+        if (path / "upper").exists():
+            os.rename(path / "upper", layers[0])
+        return [str(layer) for layer in layers]
+
+    def forget_old(self) -> None:
+        """Delete what restores have put aside."""
+        forget_old(self._folder)
+        self._saved.collect()
 
     def remove(self, name: str) -> None:
-        """Remove one; those made after it keep their own copies, and get its parent. Raises NotFound."""
+        """Remove one; those made after it stay whole, and get its parent. Raises NotFound."""
         path = self._existing(name)
         parent = self._read(path, None).parent
         for other in self._snapshots.iterdir():
             described = _described(other)
             if described.get("parent") == name:
-                (other / _FILE).write_text(json.dumps(described | {"parent": parent}))
-        grave = self._snapshots / f".{name}.{os.getpid()}"
+                write_file(other / SNAPSHOT_FILE, json.dumps(described | {"parent": parent}))
+        grave = self._snapshots / f".{name}.{new_id()}"
         path.rename(grave)
         shutil.rmtree(grave)
+
+    def collect(self) -> None:
+        """Remove the layers that nobody needs any more."""
+        self._saved.collect()
 
     def parent_of(self, name: str) -> str | None:
         """Return the name of a snapshot's parent. Raises NotFound."""
         return self._read(self._existing(name), None).parent
 
     def recover(self) -> None:
-        """Finish what a crash in restore left: the old layer is put back if there is no new one."""
-        upper, old = self._folder / "upper", self._folder / ".upper.old"
-        with suppress(FileNotFoundError):
-            if upper.exists():
-                shutil.rmtree(old)
-            else:
-                old.rename(upper)
+        """Finish what a crash cut short. The caller holds the container's lock."""
+        settle_safely(self._saved, self._folder)
+
+    def _record(self) -> ContainerRecord:
+        return ContainerRecord.from_json(read_file(str(self._folder / RECORD)))
 
     def _existing(self, name: str) -> Path:
         path = self._snapshots / check_name(name)
@@ -138,8 +177,10 @@ class Snapshots:
 
     def _read(self, path: Path, current: str | None) -> Snapshot:
         described = _described(path)
-        parent = described.get("parent")
-        size = described.get("size_bytes")
+        parent, own = described.get("parent"), described.get("own")
+        size = described.get("size_bytes") if own is None else 0
+        if own:
+            size = self._saved.size(str(own))
         return Snapshot(
             name=path.name,
             created_s=float(str(described.get("created_s", 0))),
@@ -149,9 +190,9 @@ class Snapshots:
         )
 
 
-def _described(path: Path) -> dict[str, object]:
+def _described(path: Path) -> dict[str, Any]:
     try:
-        found: dict[str, object] = json.loads((path / _FILE).read_text())
+        found: dict[str, Any] = json.loads((path / SNAPSHOT_FILE).read_text())
     except (OSError, ValueError):
         return {}
     return found

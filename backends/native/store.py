@@ -151,7 +151,13 @@ class ContainerStore:
         self.release_name(record.name)
         shutil.rmtree(self.run_folder(record.id), ignore_errors=True)
         when_gone()
+        is_saved = f"{self.state_dir}/saved/"
+        has_saved = bool(_children(grave / "snapshots")) or any(layer.startswith(is_saved) for layer in record.layers)
         shutil.rmtree(grave)
+        if has_saved:
+            from backends.native.saved_layers import SavedLayers
+
+            SavedLayers(self.state_dir).collect()
 
     @contextmanager
     def locked(self, container_id: str, *, timeout_s: float | None = None) -> Iterator[None]:
@@ -269,12 +275,9 @@ class ContainerStore:
     @contextmanager
     def making(self, *, alone: bool = False, timeout_s: float | None = None) -> Iterator[None]:
         """Hold while something is made or removed in steps; alone: while nobody does. Raises Busy after the time."""
-        fd = os.open(self.state_dir / "making.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            _lock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, timeout_s, "something is just being made or removed")
+        why = "something is just being made or removed"
+        with held(self.state_dir / "making.lock", alone=alone, timeout_s=timeout_s, why=why):
             yield
-        finally:
-            os.close(fd)
 
     def half_made(self) -> list[Path]:
         """Return folders and files that a crash left behind; true only while nobody is making anything."""
@@ -386,6 +389,17 @@ def _children(folder: Path) -> list[Path]:
 def _flock(start: int, length: int) -> bytes:
     """Return a struct flock that asks for some bytes of a file (fcntl(2))."""
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+
+
+@contextmanager
+def held(path: Path, *, alone: bool, timeout_s: float | None, why: str) -> Iterator[None]:
+    """Hold a lock on a file, shared or alone. Raises Busy, which says why, after the time, if one is given."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(fd, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, timeout_s, why)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _lock(fd: int, how: int, timeout_s: float | None, why: str) -> None:

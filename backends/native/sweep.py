@@ -20,6 +20,7 @@ from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
 from backends.native.record import ContainerRecord, Status
 from backends.native.restart import HOST, USER
+from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore
 
@@ -181,12 +182,14 @@ class Sweeper:
 
     def _belonging_to_nobody(self) -> list[str]:
         done = []
-        for path in (*self._store.half_made(), *ImageStore(self._store.state_dir).half_made()):
+        saved = SavedLayers(self._store.state_dir)
+        for path in (*self._store.half_made(), *ImageStore(self._store.state_dir).half_made(), *saved.half_made()):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():
             path.unlink(missing_ok=True)
             done.append(f"name {path.name}: belongs to no container")
+        done += [f"layer {name}: nobody needs it" for name in saved.collect()]
         ids = set(self._store.ids())
         return done + self._groups(ids) + self._leases(ids)
 
