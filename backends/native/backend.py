@@ -28,6 +28,7 @@ from backends.native.checkpointing import Checkpointing
 from backends.native.copying import Copying
 from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
+from backends.native.imaging import Imaging
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
 from backends.native.making import Making
@@ -50,7 +51,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Saving, Making, Lasting, Copying, Checkpointing, Looking):
+class NativeBackend(Imaging, Saving, Making, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

@@ -1,4 +1,4 @@
-"""Making, naming and removing containers, and the images they are made from."""
+"""Making, naming and removing containers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any, BinaryIO
+from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import (
@@ -15,7 +15,6 @@ from backends.errors import (
     Unsupported,
     WrongState,
 )
-from backends.image import Image
 from backends.kernel import netlink
 from backends.model import (
     Guest,
@@ -49,7 +48,7 @@ def _network(asked: ContainerSpec) -> str:
 
 
 class Making(Living):
-    """Makes containers and images, and removes them."""
+    """Makes containers, and removes them."""
 
     def create(self, asked: ContainerSpec, recorder: Recorder) -> Guest:
         """Make a container."""
@@ -85,6 +84,7 @@ class Making(Living):
                 image=image.name,
                 created_s=time.time(),
                 layers=image.layers,
+                image_id=image.id,
                 network=_network(asked),
                 stop_signal=signal_name(asked.stop_signal),
                 user=asked.user,
@@ -202,24 +202,6 @@ class Making(Living):
             return
         limiting.check_names(limits_json(limits), self._host.reasons())
         self._host.group(f"{self._parent}/none").limit_steps(limits, Limits())
-
-    def images(self) -> Sequence[Image]:
-        """Return all images."""
-        return self._images.all()
-
-    def image_import(self, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:
-        """Make an image of a root file system."""
-        with self._store.making():
-            return self._images.import_(name, source, recorder)
-
-    def image_remove(self, name: str, recorder: Recorder, *, force: bool = False) -> None:
-        """Remove an image that no container uses."""
-        with self._store.making(alone=True, timeout_s=_END_TIMEOUT_S):
-            users = [guest.name for guest in self._roster.guests() if guest.image == name]
-            if users:
-                text = f"cannot remove image {name}: used by {', '.join(users[:5])}"
-                raise Busy(text, hint="remove those containers first")
-            self._images.remove(name)
 
 
 def _life(asked: ContainerSpec) -> dict[str, Any]:

@@ -88,6 +88,8 @@ class ContainerRecord(_Json):
     """"NAME:ADDRESS" each, for /etc/hosts; the address may be "host-gateway"."""
 
     dns: list[str] = field(default_factory=list)
+    image_id: str = ""
+    """Of the image it was made from, whatever is called so now; empty for containers of earlier versions."""
 
     @property
     def restart_policy(self) -> RestartPolicy:

@@ -15,6 +15,7 @@ from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native import drivers, nat, protocol, user_network, userns
+from backends.native.images.collecting import Collector
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import Addresses, detach, tidy_bridge
@@ -183,13 +184,14 @@ class Sweeper:
     def _belonging_to_nobody(self) -> list[str]:
         done = []
         saved = SavedLayers(self._store.state_dir)
-        for path in (*self._store.half_made(), *ImageStore(self._store.state_dir).half_made(), *saved.half_made()):
+        for path in (*self._store.half_made(), *saved.half_made()):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():
             path.unlink(missing_ok=True)
             done.append(f"name {path.name}: belongs to no container")
         done += [f"layer {name}: nobody needs it" for name in saved.collect()]
+        done += Collector(ImageStore(self._store.state_dir), {}).clean()
         ids = set(self._store.ids())
         return done + self._groups(ids) + self._leases(ids)
 

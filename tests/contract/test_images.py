@@ -71,7 +71,8 @@ def test_an_image_tells_its_size_and_its_history(subject: Subject, image: str) -
     assert listed.size_bytes >= 5000
     assert listed.layers == sum(bool(step.digest) for step in history) == 1
     assert sum(step.size_bytes for step in history) == listed.size_bytes
-    assert listed.own_bytes == listed.size_bytes  # nobody shares it
+    assert listed.own_bytes is not None
+    assert listed.own_bytes >= listed.size_bytes  # nobody shares it, and there may be a compressed form of it too
 
 
 def test_inspect_has_its_names_and_its_configuration(subject: Subject, image: str) -> None:

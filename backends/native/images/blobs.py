@@ -117,9 +117,13 @@ class Blobs:
         With a digest it goes on where an earlier one was cut short (`offset`), and waits while somebody else takes in
         the same blob; then `is_here` may be true, and there is nothing to write.
         """
+        return Ingest(self, self.prepared(), digest and check_digest(digest), size)
+
+    def prepared(self) -> Path:
+        """Make the folders, and return the one that blobs are in while they come."""
         (self._folder / "blobs" / "sha256").mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "partial").mkdir(mode=0o700, exist_ok=True)
-        return Ingest(self, self._folder / "partial", digest and check_digest(digest), size)
+        return self._folder / "partial"
 
     def remove(self, digest: str) -> int:
         """Remove a blob, and return the bytes on disk that it had. Only with collecting() held."""
@@ -136,8 +140,9 @@ class Blobs:
         try:
             names = os.listdir(self._folder / "partial")
         except FileNotFoundError:
-            return []
-        return [self._folder / "partial" / name for name in names if also_resumable or name.startswith(".")]
+            names = []
+        drafts = [path for path in self._folder.glob(".*") if path.is_file()]  # of index.json
+        return drafts + [self._folder / "partial" / name for name in names if also_resumable or name.startswith(".")]
 
     @contextmanager
     def using(self) -> Iterator[None]:

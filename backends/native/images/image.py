@@ -1,4 +1,4 @@
-"""One image as kept on disk (image.json)."""
+"""What a container takes from an image."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class ImageConfig(_Json):
 
     name: str
     id: str
+    """Digest of its config; "host" for the built-in image."""
+
     created_s: float
     layers: list[str]
     """Folders, top first."""
@@ -26,3 +28,20 @@ class ImageConfig(_Json):
     """OCI mounts that every container of it gets (the host image binds /usr)."""
 
     note: str = ""
+    entrypoint: list[str] = field(default_factory=list)
+    user: str = ""
+    stop_signal: str = ""
+    volumes: list[str] = field(default_factory=list)
+    """Folders that are to be volumes of each container's own."""
+
+    exposed_ports: list[str] = field(default_factory=list)
+    """"80/tcp" each."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    health: dict[str, Any] | None = None
+    """As a HealthCheck's fields; see backends.container."""
+
+    digest: str = ""
+    """Of its manifest."""
+
+    platform: str = ""

@@ -1,0 +1,1 @@
+"""Layers: file systems that images and containers share."""

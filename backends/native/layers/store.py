@@ -1,0 +1,162 @@
+"""The unpacked layers of one state folder, shared by all images and containers that have them.
+
+::
+
+    STATE/layers/HEX/      fs/ (in overlay's format) and meta.json; HEX is of the chain id (image-spec config.md)
+    STATE/layers/.ID/      being made; what a crash left of one is nobody's
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Collection
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from backends.errors import InnkeeperError, NotFound
+from backends.native.images import rootfs
+from backends.native.images.blobs import check_digest
+from backends.native.images.config import chain_ids
+from backends.trace import Recorder
+
+
+class Layers:
+    """Layers by their chain ids."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._folder = state_dir / "layers"
+
+    def folder(self, chain_id: str) -> Path:
+        """Return where the files of a layer are, or would be."""
+        return self._place(chain_id) / "fs"
+
+    def _place(self, chain_id: str) -> Path:
+        return self._folder / check_digest(chain_id).removeprefix("sha256:")
+
+    def has(self, chain_id: str) -> bool:
+        """Say whether a layer is here, whole."""
+        return self._place(chain_id).exists()
+
+    def add(self, diff_id: str, parent_chain_id: str, stream: BinaryIO, media_type: str, recorder: Recorder) -> str:
+        """Unpack a layer, verify its diff_id, and return its chain id. Raises InnkeeperError; nothing stays then."""
+        draft = self._draft()
+        try:
+            (draft / "fs").mkdir(mode=0o755)
+            plain = _Hashed(_plain(stream, media_type))
+            rootfs._unpack_tar(cast("BinaryIO", plain), str(draft / "fs"))
+            plain.drain()
+            if plain.diff_id != diff_id:
+                raise InnkeeperError(f"layer {diff_id} is not what it should be: its content is {plain.diff_id}")
+            _turn_whiteouts(draft / "fs")
+            return self._place_draft(draft, diff_id, parent_chain_id)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def adopt(self, folder: Path, diff_id: str, parent_chain_id: str) -> str:
+        """Take over a folder on the same file system as a layer, and return its chain id."""
+        draft = self._draft()
+        folder.rename(draft / "fs")
+        return self._place_draft(draft, diff_id, parent_chain_id)
+
+    def _draft(self) -> Path:
+        draft = self._folder / f".{secrets.token_hex(8)}"
+        draft.mkdir(mode=0o700, parents=True)
+        return draft
+
+    def _place_draft(self, draft: Path, diff_id: str, parent: str) -> str:
+        chain_id = chain_ids((parent, diff_id))[-1] if parent else diff_id
+        meta = {"chain_id": chain_id, "diff_id": diff_id, "parent": parent, "size_bytes": rootfs.size_of(draft / "fs")}
+        (draft / "meta.json").write_text(json.dumps(meta))
+        try:
+            draft.rename(self._place(chain_id))
+        except OSError:
+            if not self.has(chain_id):  # else somebody else was faster
+                raise
+            shutil.rmtree(draft, ignore_errors=True)
+        return chain_id
+
+    def stack(self, chain_id: str) -> list[str]:
+        """Return the folders of a layer and all below it, top first. Raises NotFound."""
+        found = []
+        while chain_id:
+            found.append(str(self.folder(chain_id)))
+            chain_id = str(self._meta(chain_id)["parent"])
+        return found
+
+    def _meta(self, chain_id: str) -> dict[str, object]:
+        try:
+            raw: dict[str, object] = json.loads((self._place(chain_id) / "meta.json").read_text())
+        except FileNotFoundError:
+            raise NotFound(f"there is no layer {chain_id}") from None
+        return raw
+
+    def size(self, chain_id: str) -> int:
+        """Return the bytes on disk of one layer, without those below it."""
+        size = self._meta(chain_id)["size_bytes"]
+        return size if isinstance(size, int) else 0
+
+    def all(self) -> list[str]:
+        """Return the chain ids of all layers."""
+        try:
+            return [f"sha256:{name}" for name in os.listdir(self._folder) if not name.startswith(".")]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, chain_id: str) -> None:
+        """Remove a layer; a crash leaves it whole or to be cleaned up."""
+        grave = self._folder / f".{secrets.token_hex(8)}"
+        self._place(chain_id).rename(grave)
+        shutil.rmtree(grave)
+
+    def keep_only(self, chain_ids: Collection[str]) -> list[str]:
+        """Remove all other layers, and what crashes left; returns the chain ids of those removed."""
+        gone = [chain_id for chain_id in self.all() if chain_id not in chain_ids]
+        for chain_id in gone:
+            self.remove(chain_id)
+        for name in os.listdir(self._folder) if self._folder.exists() else ():
+            if name.startswith("."):
+                shutil.rmtree(self._folder / name, ignore_errors=True)
+        return gone
+
+
+def _plain(stream: BinaryIO, media_type: str) -> BinaryIO:
+    return gzip.GzipFile(fileobj=stream) if "gzip" in media_type else stream  # type: ignore[return-value]
+
+
+class _Hashed(io.RawIOBase):
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except (EOFError, OSError) as error:
+            raise InnkeeperError(f"cannot unpack the layer: {error}") from None
+        self._hash.update(data)
+        return data
+
+    def drain(self) -> None:
+        while self.read(1 << 20):
+            pass
+
+    @property
+    def diff_id(self) -> str:
+        return "sha256:" + self._hash.hexdigest()
+
+
+def _turn_whiteouts(root: Path) -> None:
+    for parent, _, files in os.walk(root):
+        for name in files:
+            if name == ".wh..wh..opq":
+                os.unlink(f"{parent}/{name}")
+                os.setxattr(parent, "trusted.overlay.opaque", b"y")
+            elif name.startswith(".wh."):
+                os.unlink(f"{parent}/{name}")
+                os.mknod(f"{parent}/{name[4:]}", stat.S_IFCHR, 0)
