@@ -124,7 +124,7 @@ class NativeBackend(Imaging, Saving, Making, Lasting, Copying, Checkpointing, Lo
 
     def clean(self, recorder: Recorder) -> Sequence[str]:
         """Remove what crashes left behind, containers included that were to be removed at their end."""
-        swept = Sweeper(self._store, self._host, self._parent, self._addresses, self._bridge).sweep()
+        swept = Sweeper(self._store, self._host, self._parent, self._networks, self._bridge).sweep()
         return [*swept, *self._remove_forgotten(recorder)]
 
     def _remove_forgotten(self, recorder: Recorder) -> Iterator[str]:

@@ -20,7 +20,8 @@ from backends.native import tracing, userns
 from backends.native.client import SpawnerClient, SupervisorClient
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
-from backends.native.network import Addresses, bridge_name
+from backends.native.network import bridge_name
+from backends.native.networks.store import NetworkStore
 from backends.native.roster import Roster
 from backends.native.sampling import Sampling
 from backends.native.store import TRACE, ContainerStore
@@ -47,7 +48,7 @@ class NativeCore:
         self._parent = PARENT if is_default else f"{PARENT}-" + self._bridge.removeprefix("inn-")
         self._store = ContainerStore(config.state_dir, config.run_dir)
         self._images = ImageStore(config.state_dir)
-        self._addresses = Addresses(config.state_dir, self._bridge)
+        self._networks = NetworkStore(config.state_dir, self._bridge)
         self._ranges = userns.Leases(config.state_dir)
         self._spawner = SpawnerClient(self._store, self._parent)
         self._host_found: CgroupHost | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from backends.container import ContainerSpec
@@ -26,8 +26,11 @@ from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
+from backends.native.networks.endpoint import DEFAULT, host_link, mac_of
+from backends.native.networks.joining import join, leave, planned
 from backends.native.options import first_process, namespaces
 from backends.native.options import names as container_names
+from backends.native.options.networks import wanted
 from backends.native.record import ContainerRecord
 from backends.trace import Recorder, Step, StepRecord
 
@@ -101,9 +104,7 @@ class Making(Living):
     def _write(self, record: ContainerRecord, asked: ContainerSpec) -> ContainerRecord:
         try:
             if record.network == "bridge":
-                lease = self._addresses.lease(record.id)
-                record = replace(record, address=lease.address, prefix_length=lease.prefix_length,
-                                 gateway=lease.gateway, bridge=lease.bridge)  # fmt: skip
+                record = record.with_endpoints(join(self._networks, record.id, wanted(asked).attachments))
             files, config = self._files_and_config(record, asked)
             maps = userns.maps_for(asked.userns, userns.Caller.here(), self._ranges, record.id)
             if maps is not None:
@@ -112,17 +113,15 @@ class Making(Living):
             return record
         except BaseException:
             self._ranges.release(record.id)
-            if record.address:
-                self._addresses.release(record.address)
+            leave(self._networks, record.endpoints)
             self._store.release_name(record.name)
             raise
 
     def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[_Files, dict[str, Any]]:
         hostname = namespaces.hostname(record.id, asked)
-        address, gateway = (record.address, record.gateway) if record.network == "bridge" else (None, None)
         files: _Files = {
             "hostname": hostname + "\n",
-            "hosts": container_names.hosts_file(asked, hostname, address, gateway),
+            "hosts": container_names.hosts_file(asked, hostname, record.endpoints),
             "resolv.conf": container_names.resolv_conf(asked),
         }
         folder = self._store.folder(record.id) / "etc"
@@ -137,8 +136,8 @@ class Making(Living):
         """Return what connects a container that is not made yet to the bridge, if that is up."""
         if not netlink.link_exists(self._bridge):
             return ()
-        own = ContainerRecord(container_id, "", "", 0.0, [], "bridge", bridge=self._bridge)
-        return [netlink.MakeVeth(own.host_link, "eth0", self._bridge, pid, own.mac)]
+        link, mac = host_link(container_id), mac_of(container_id, DEFAULT)
+        return [netlink.MakeVeth(link, "eth0", self._bridge, pid, mac)]
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
         """Return the plan of a container that is not made."""
@@ -147,9 +146,10 @@ class Making(Living):
         self._check_limits(asked.limits)
         record = ContainerRecord(
             id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
-            network=asked.network, address="10.209.0.2", gateway="10.209.0.1", bridge=self._bridge, user=asked.user,
-            **_life(asked),
+            network=_network(asked), user=asked.user, **_life(asked),
         )  # fmt: skip
+        if record.network == "bridge":
+            record = record.with_endpoints(planned(self._networks, record.id, wanted(asked).attachments))
         _, config = self._files_and_config(record, asked)
         from backends.native import plan  # the runtime, which making one does not need
 
@@ -184,8 +184,7 @@ class Making(Living):
             self._group(ref.id).remove()
             self._store.remove(record)
             self._ranges.release(record.id)
-            if record.address:
-                self._addresses.release(record.address)
+            leave(self._networks, record.endpoints)
         self._journal.write(ref.id, name, "remove")
 
     def rename(self, ref: GuestRef, name: str, recorder: Recorder) -> None:

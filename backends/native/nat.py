@@ -30,6 +30,7 @@ from backends.errors import InnkeeperError, StartFailed, Unsupported
 from backends.kernel import nft
 from backends.kernel.mounts import KernelStep
 from backends.native.locking import locked
+from backends.native.networks.endpoint import Endpoint
 from backends.native.options.ports import Port, collide, parse_ports
 from backends.native.record import ContainerRecord
 from backends.native.store import write_file
@@ -104,16 +105,16 @@ class OpenWayOut(KernelStep):
 
 def steps(record: ContainerRecord, run_dir: Path) -> list[OpenWayOut]:
     """Return what gives a container on the bridge its way out and its ports."""
-    if record.network != "bridge" or record.bridge is None or record.address is None:
-        return []
     ports = tuple(parse_ports(record.publish))
-    return [OpenWayOut(run_dir, record.bridge, _subnet(record), record.id, record.address, ports)]
+    return [OpenWayOut(run_dir, each.bridge, _subnet(each), record.id, each.address, ports)
+            for each in record.endpoints[:1]]  # fmt: skip
 
 
 def withdraw(run_dir: Path, record: ContainerRecord) -> None:
     """Take back the ports of a container, if it has any. Raises InnkeeperError, OSError."""
-    if record.publish and record.bridge is not None:
-        _withdraw(run_dir, record.bridge, _subnet(record), record.id)
+    if record.publish:
+        for each in record.endpoints[:1]:
+            _withdraw(run_dir, each.bridge, _subnet(each), record.id)
 
 
 def close(run_dir: Path, bridge: str) -> None:
@@ -143,8 +144,8 @@ def _withdraw(run_dir: Path, bridge: str, subnet: str, container_id: str) -> Non
             _write(run_dir, bridge, subnet)
 
 
-def _subnet(record: ContainerRecord) -> str:
-    return str(ipaddress.IPv4Network(f"{record.address}/{record.prefix_length}", strict=False))
+def _subnet(endpoint: Endpoint) -> str:
+    return str(ipaddress.IPv4Network(f"{endpoint.address}/{endpoint.prefix_length}", strict=False))
 
 
 def _folder(run_dir: Path) -> Path:

@@ -142,11 +142,9 @@ def _links(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step
 
 
 def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
-    assert record.bridge is not None
-    assert record.gateway is not None
     return [
-        netlink.EnsureBridge(record.bridge, record.gateway, record.prefix_length),
-        netlink.MakeVeth(record.host_link, "eth0", record.bridge, pid, record.mac),
+        *(netlink.EnsureBridge(each.bridge, each.gateway, each.prefix_length) for each in record.endpoints),
+        *(netlink.MakeVeth(each.link, each.ifname, each.bridge, pid, each.mac) for each in record.endpoints),
         *nat.steps(record, run_dir or Path()),  # without one it is only shown
     ]
 
@@ -156,6 +154,6 @@ def _secrets(record: ContainerRecord, root: str, fd: int) -> list[Step]:
 
 
 def _address(record: ContainerRecord) -> list[Step]:
-    assert record.address is not None
-    assert record.gateway is not None
-    return [netlink.ConfigureLink("eth0", record.address, record.prefix_length, record.gateway)]
+    return [
+        netlink.ConfigureLink(each.ifname, each.address, each.prefix_length, each.gateway) for each in record.endpoints
+    ]

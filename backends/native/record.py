@@ -6,12 +6,13 @@ The spec itself is the OCI `config.json` beside them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from backends.container import HealthCheck, LogLimits, RestartPolicy, Secret
 from backends.model import DeviceIo, GuestState, Limits
+from backends.native.networks.endpoint import DEFAULT, Endpoint, host_link, mac_of
 
 
 class _Json:
@@ -39,12 +40,18 @@ class ContainerRecord(_Json):
     """Folders of the image, top first."""
 
     network: str
-    """ "bridge", "none" or "host"."""
+    """Whose network it has: its own ("bridge", whatever it is on; "none"; "user": a plain user's), "host", or
+    "container:ID"."""
 
     address: str | None = None
+    """Of a record that was made before there were several networks; so are the next three. See endpoints."""
+
     prefix_length: int = 24
     gateway: str | None = None
     bridge: str | None = None
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    """The networks it is on, as JSON; see endpoints."""
+
     stop_signal: str = "SIGTERM"
     user: str | None = None
     """As the user gave it; looked up in the container's own /etc/passwd when it starts."""
@@ -114,15 +121,21 @@ class ContainerRecord(_Json):
         return tuple(Secret(**_known(Secret, raw)) for raw in self.secrets)
 
     @property
-    def host_link(self) -> str:
-        """Name of the host's end of its veth pair: at most 15 bytes."""
-        return f"inn{self.id[:10]}"
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """How it is on each of its networks, eth0 first."""
+        if self.attachments or not self.address:
+            return tuple(Endpoint.from_json(raw) for raw in self.attachments)
+        return (
+            Endpoint(
+                network=DEFAULT, bridge=self.bridge or "", address=self.address, prefix_length=self.prefix_length,
+                gateway=self.gateway or "", mac=mac_of(self.id, DEFAULT), link=host_link(self.id),
+            ),
+        )  # fmt: skip
 
-    @property
-    def mac(self) -> str:
-        """A locally administered address made of the id."""
-        digits = self.id[:10].ljust(10, "0")
-        return "02:" + ":".join(digits[i : i + 2] for i in range(0, 10, 2))
+    def with_endpoints(self, endpoints: Sequence[Endpoint]) -> ContainerRecord:
+        """Return the record of one that is on other networks."""
+        found = [each.to_json() for each in endpoints]
+        return replace(self, attachments=found, address=None, gateway=None, bridge=None)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from backends.kernel import procfs
 from backends.model import Guest, GuestKind, GuestRef, GuestState, Limits
 from backends.native import spec
 from backends.native.nat import shown
+from backends.native.networks.endpoint import addresses_of
 from backends.native.options.ports import parse_ports
 from backends.native.record import ContainerRecord, Status
 from backends.native.store import CONFIG, RECORD, STATUS, ContainerStore
@@ -59,11 +60,11 @@ class Roster:
             self._entries[container_id] = entry
         return self._with_truth(entry.guest)
 
-    def live(self) -> list[tuple[Guest, str | None]]:
-        """Return the containers that live, as last listed, each with the host's end of its link."""
+    def live(self) -> list[tuple[Guest, tuple[str, ...]]]:
+        """Return the containers that live, as last listed, each with the host's ends of its links."""
         entries = list(self._entries.values())
         return [
-            (entry.guest, entry.record.host_link if entry.record.network == "bridge" else None)
+            (entry.guest, tuple(each.link for each in entry.record.endpoints))
             for entry in entries
             if entry.guest.state in _LIVE
         ]
@@ -110,7 +111,8 @@ def _guest(record: ContainerRecord, status: Status, limits: Limits) -> Guest:
         exit_code=status.exit_code,
         oom_kills=status.oom_kills,
         note=status.note,
-        addresses=(record.address,) if record.address else (),
+        addresses=addresses_of(record.endpoints),
+        networks=tuple(each.network for each in record.endpoints) or (("host",) if record.network == "host" else ()),
         ports=shown(parse_ports(record.publish)) if record.publish else (),
         health=status.health,
         restarts=status.restarts,

@@ -25,18 +25,19 @@ class Sampling:
         raise_file_limit()
 
     def read(
-        self, live: Sequence[tuple[Guest, str | None]], group_of: Callable[[str], Cgroup]
+        self, live: Sequence[tuple[Guest, Sequence[str]]], group_of: Callable[[str], Cgroup]
     ) -> Mapping[GuestRef, Sample]:
         """Read them all; one that ends meanwhile is left out."""
         links = self._links.read()
         samples = {}
         wanted = set()
-        for guest, link in live:
+        for guest, names in live:
             # A restarted container has a new cgroup of the same name: its start time tells the runs apart.
             key = guest.ref, guest.started_s
             wanted.add(key)
             # What the host's end sends is what the guest receives.
-            received, sent = (None, None) if link is None or link not in links else links[link]
+            own = [links[name] for name in names if name in links]
+            received, sent = (sum(each[0] for each in own), sum(each[1] for each in own)) if own else (None, None)
             try:
                 reader = self._readers.get(key)
                 if reader is None:

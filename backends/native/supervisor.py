@@ -29,7 +29,9 @@ from backends.native.killing import OomTeller
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
-from backends.native.network import Addresses, detach, tidy_bridge
+from backends.native.network import detach, tidy_bridge
+from backends.native.networks.joining import leave
+from backends.native.networks.store import NetworkStore
 from backends.native.outputs import Outputs
 from backends.native.record import ContainerRecord, Status
 from backends.native.requests import Requests
@@ -313,9 +315,10 @@ class Supervisor:
             self._end_status(self.exit_code, self._note)
         with suppress(OSError):
             (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
-        if self.record.bridge and os.getppid() != self._spawner_pid:
-            with suppress(OSError, InnkeeperError):
-                tidy_bridge(self.store.run_dir, self.record.bridge)  # the spawner, which keeps it, has gone
+        if os.getppid() != self._spawner_pid:
+            for bridge in {each.bridge for each in self.record.endpoints}:
+                with suppress(OSError, InnkeeperError):
+                    tidy_bridge(self.store.run_dir, bridge)  # the spawner, which keeps it, has gone
         # First the lock, then the news: who hears of the end may start or remove the container at once.
         self.store.release_life_lock(self.id, self.alive_fd)
         if self.log is not None:
@@ -324,8 +327,8 @@ class Supervisor:
         if self.record.auto_remove:
             self.requests.see_off()
             self.remove()
-            if self.record.bridge:
-                detach(self.record.host_link)
+            for each in self.record.endpoints:
+                detach(each.link)
 
     def remove(self) -> None:
         """Remove the container, which has ended."""
@@ -336,8 +339,7 @@ class Supervisor:
 
     def _tell_of_removal(self, record: ContainerRecord) -> None:
         self.tell("remove")
-        if record.address and record.bridge:
-            Addresses(self.store.state_dir, record.bridge).release(record.address)
+        leave(NetworkStore(self.store.state_dir, ""), record.endpoints)
         self.requests.let_followers_go()
 
     def set_state(self, state: GuestState) -> None:

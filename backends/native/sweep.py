@@ -18,7 +18,9 @@ from backends.native import drivers, nat, protocol, user_network, userns
 from backends.native.images.collecting import Collector
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
-from backends.native.network import Addresses, detach, tidy_bridge
+from backends.native.network import detach, tidy_bridge
+from backends.native.networks.endpoint import DEFAULT
+from backends.native.networks.store import NetworkStore
 from backends.native.record import ContainerRecord, Status
 from backends.native.restart import HOST, USER
 from backends.native.saved_layers import SavedLayers
@@ -56,11 +58,11 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
     finally:
         drivers.clean_up(record.driver, store.run_dir, record.id)
         user_network.stop(store.run_folder(record.id))
-        if record.bridge and record.network == "bridge":
+        if record.endpoints:
             with suppress(OSError, InnkeeperError):
                 nat.withdraw(store.run_dir, record)
-            if not keeps_link:
-                detach(record.host_link)
+        for each in () if keeps_link else record.endpoints:
+            detach(each.link)
 
 
 def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, by: str = "") -> bool:
@@ -135,9 +137,11 @@ def _was_kept(status: Status) -> bool:
 class Sweeper:
     """Finds what belongs to no container and removes it."""
 
-    def __init__(self, store: ContainerStore, host: CgroupHost, parent: str, addresses: Addresses, bridge: str) -> None:
+    def __init__(
+        self, store: ContainerStore, host: CgroupHost, parent: str, networks: NetworkStore, bridge: str
+    ) -> None:
         self._store, self._host, self._parent = store, host, parent
-        self._addresses, self._bridge = addresses, bridge
+        self._networks, self._bridge = networks, bridge
 
     def sweep(self) -> list[str]:
         """Remove it all; return a line for each thing removed, or that had to be left."""
@@ -219,10 +223,12 @@ class Sweeper:
 
     def _leases(self, ids: set[str]) -> list[str]:
         done = []
-        for address, container_id in self._addresses.leases().items():
-            if container_id not in ids:
-                self._addresses.release(address)
-                done.append(f"address {address}: belongs to no container")
+        for name, pool in self._networks.pools():
+            for address, container_id in pool.leases().items():
+                if container_id not in ids:
+                    pool.release(address)
+                    where = "" if name == DEFAULT else f" of network {name}"
+                    done.append(f"address {address}{where}: belongs to no container")
         userns.Leases(self._store.state_dir).keep_only(ids)
         return done
 

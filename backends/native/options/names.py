@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from backends.container import ContainerSpec
 from backends.errors import UsageError, os_error_text
+from backends.native.networks.endpoint import Endpoint, addresses_of
 
 _LOOPBACK = ("nameserver 127.", "nameserver ::1")
 _USUAL_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -20,10 +21,11 @@ def check(asked: ContainerSpec) -> None:
         _ip(text, f"name server {text!r} is no address")
 
 
-def hosts_file(asked: ContainerSpec, hostname: str, address: str | None, gateway: str | None) -> str:
+def hosts_file(asked: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint]) -> str:
     """Return /etc/hosts; with the host's network that of the host, as docker does. Raises UsageError."""
     text = _read("/etc/hosts") if asked.network == "host" else _USUAL_HOSTS
-    lines = [f"{address}\t{hostname}\n"] if address else []
+    lines = [f"{address}\t{hostname}\n" for address in addresses_of(endpoints)]
+    gateway = next((each.gateway for each in endpoints if each.gateway), None)
     for entry in asked.hosts:
         name, wanted = _host(entry)
         if wanted == "host-gateway":

@@ -16,6 +16,7 @@ from backends.kernel import lsm
 from backends.kernel.capability import DEFAULT_CAPABILITIES
 from backends.native import spec
 from backends.native.images.image import ImageConfig
+from backends.native.networks.endpoint import Endpoint
 from backends.native.options import devices, names, ports, privileges, rlimits, seccomp_file, volumes
 
 IMAGE = ImageConfig(name="busy", id="x", created_s=0, layers=[], command=["/bin/sh"])
@@ -216,7 +217,7 @@ def test_a_container_with_the_hosts_network_has_its_name_and_one_with_its_uts_se
 
 def test_hosts_and_name_servers_come_after_the_usual_ones() -> None:
     asked = ContainerSpec("busy", hosts=("db:10.0.0.7", "up:host-gateway", "six=::1"), dns=("9.9.9.9",))
-    text = names.hosts_file(asked, "box", "10.1.0.2", "10.1.0.1")
+    text = names.hosts_file(asked, "box", [Endpoint("bridge", "inn0", "10.1.0.2", 24, "10.1.0.1")])
     assert text.splitlines()[-4:] == ["10.1.0.2\tbox", "10.0.0.7\tdb", "10.1.0.1\tup", "::1\tsix"]
     assert names.resolv_conf(asked).splitlines()[-1] == "nameserver 9.9.9.9"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from backends.container import HealthCheck, LogLimits, RestartPolicy, Secret
+from backends.native.networks.endpoint import Endpoint
 from backends.native.record import ContainerRecord
 
 
@@ -32,3 +33,17 @@ def test_what_a_newer_version_adds_is_left_out() -> None:
     read = _record(restart={"name": "always", "jitter_s": 3}, log={"compress": True})
     assert read.restart_policy == RestartPolicy("always")
     assert read.log_limits == LogLimits()
+
+
+def test_a_record_from_before_there_were_several_networks_is_on_the_default_one() -> None:
+    read = _record(network="bridge", address="10.209.0.2", gateway="10.209.0.1", bridge="inn0")
+    (endpoint,) = read.endpoints
+    assert (endpoint.network, endpoint.bridge, endpoint.addresses) == ("bridge", "inn0", ("10.209.0.2",))
+    assert (endpoint.link, endpoint.mac, endpoint.ifname) == ("inn0123456789", "02:01:23:45:67:89", "eth0")
+    assert read.with_endpoints(()).endpoints == ()
+
+
+def test_a_record_gives_back_the_networks_it_is_on() -> None:
+    endpoint = Endpoint("web", "inn-1", "10.0.0.2", 24, "10.0.0.1", "fd00::2", 64, "fd00::1", ("db",), link="inn01")
+    read = ContainerRecord.from_json(_record(network="bridge").with_endpoints([endpoint]).to_json())
+    assert read.endpoints == (endpoint,)

@@ -1,0 +1,1 @@
+"""Networks of containers: what is kept of them, their addresses, and how a container is on them."""
