@@ -20,7 +20,17 @@ from backends.container import Archive, CheckpointOptions, ContainerSpec, ExecSp
 from backends.errors import InnkeeperError
 from backends.events import Event, GuestEvent
 from backends.metrics import Sample
-from backends.model import Guest, GuestKind, GuestProcess, GuestRef, LimitChanges, Limits, LogLine, Snapshot
+from backends.model import (
+    Guest,
+    GuestKind,
+    GuestProcess,
+    GuestRef,
+    LimitChanges,
+    LimitEvidence,
+    Limits,
+    LogLine,
+    Snapshot,
+)
 from backends.sessions import AttachSession, ExecSession
 from backends.trace import Recorder, Step, StepRecord
 
@@ -191,6 +201,18 @@ class Limiting(Protocol):
 
     def limit_warnings(self, guest: Guest, changes: LimitChanges, last: Sample | None) -> Sequence[str]:
         """Say what would hurt: a memory limit below present use, a quota below what the kernel takes …"""
+        ...
+
+
+@runtime_checkable
+class Evidencing(Protocol):
+    """The kernel counts what some limits did; reading it costs too much to be done each second."""
+
+    def limit_evidence(self, ref: GuestRef) -> Mapping[str, LimitEvidence]:
+        """Return, for the fields of Limits that are set and have such figures, what was counted since they were set.
+
+        Empty for a guest that is not live.
+        """
         ...
 
 

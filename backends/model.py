@@ -115,6 +115,15 @@ class Limits:
     net_tx_bytes_per_s: int | None = None
     """What the guest sends, over each interface."""
 
+    net_delay_s: float | None = None
+    """How much later than sent it receives each packet, so that a round trip takes so much longer."""
+
+    net_jitter_s: float | None = None
+    """How much the delay differs from packet to packet, to either side."""
+
+    net_loss_pct: float | None = None
+    """Of the packets sent to it, those that never arrive: 0 to 100."""
+
     io_devices: tuple[DeviceIo, ...] = ()
     """Limits of named devices; they win over the four above."""
 
@@ -125,6 +134,20 @@ class Limits:
 
 LimitChanges = Mapping[str, Any]
 """Field names of Limits to their new value; None lifts the limit. Absent fields stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitEvidence:
+    """What the kernel has counted for a limit since it was set."""
+
+    held_back: int
+    """How often something had to wait for it."""
+
+    dropped: int
+    """What was thrown away for it: packets."""
+
+    waiting_bytes: int
+    """What waits for it now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ RUNTIMES = ("docker.io", "podman", "crun", "runc", "conmon", "containerd")
 """Who calls our OCI runtime in tests, and what it is compared with."""
 
 IMAGES = ("docker-registry", "skopeo", "umoci", "buildah", "apache2-utils", "openssl", "busybox-static", "zstd",
-          "debootstrap", "sysbench", "iperf3")  # fmt: skip
+          "debootstrap", "sysbench", "iperf3", "iputils-ping", "bind9-dnsutils")  # fmt: skip
 """Registries, other people's tools for images, and what goes into images of tests and measurements."""
 
 USER_MODE_LINUX = ("user-mode-linux",)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from app.cli.context import capability_of
 from app.cli.figures import figure_text
 from app.cli.guest_json import limits_json
 from app.cli.operating import add_guests, add_trace_option, on_guests
-from backends.base import Backend, Limiting
+from backends.base import Backend, Evidencing, Limiting
 from backends.errors import UsageError
 from backends.model import Limits
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from app.core.limits import LimitField
     from app.core.workstation import Workstation
     from backends.metrics import Rates
-    from backends.model import Guest
+    from backends.model import Guest, LimitEvidence
 
 _USE = {
     "cpus": "cpu_pct",
@@ -36,8 +37,13 @@ _USE = {
 }
 """Which field of Rates each limit holds down."""
 
+_COUNTED = ("net_rx_bytes_per_s", "net_tx_bytes_per_s", "net_delay_s", "net_jitter_s", "net_loss_pct")
+"""For these the kernel counts what they did."""
+
 _NEAR = 0.95
 """Use above this share of a limit counts as being held back by it."""
+
+_METAVARS = {"seconds": "TIME", "%": "PERCENT"}
 
 
 def add_limit_options(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +58,7 @@ def add_limit_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(
             *names,
             dest=f"limit_{field.name}",
-            metavar=field.unit.upper(),
+            metavar=_METAVARS.get(field.unit, field.unit.upper()),
             default=None,
             help=f"{meaning}{device}",
             action="append",
@@ -126,6 +132,7 @@ def limits_verb(args: argparse.Namespace, context: Context) -> int:
         backend = station.backend(guest.ref.backend)
         capability_of(backend, Limiting, guest, "limit")
         assert isinstance(backend, Limiting)
+        counted = _counted(station, guest)
         collector.wait_for_rates(only=guest.ref.backend if guest.state.is_live else "")
         rates = station.latest(guest.ref) if guest.state.is_live else None
         in_force, why_not = station.ask(
@@ -133,7 +140,8 @@ def limits_verb(args: argparse.Namespace, context: Context) -> int:
             backend.name,
             lambda _: (backend.limits(guest.ref), backend.limit_fields(guest)),
         )
-        rows = [_Row(field, guest.limits, in_force, rates, why_not) for field in LIMIT_FIELDS.values()]
+        counts = _Counts(counted, _counted(station, guest) if counted else counted)
+        rows = [_Row(field, guest.limits, in_force, rates, why_not, counts) for field in LIMIT_FIELDS.values()]
     if args.json:
         context.out.json(_as_json(guest, in_force, rows))
     else:
@@ -145,11 +153,47 @@ def limits_verb(args: argparse.Namespace, context: Context) -> int:
     return 0
 
 
+def _counted(station: Workstation, guest: Guest) -> Mapping[str, LimitEvidence]:
+    """Ask for what the kernel counted, where the guest has limits that it counts for."""
+    backend = station.backend(guest.ref.backend)
+    if not isinstance(backend, Evidencing) or not any(getattr(guest.limits, name) for name in _COUNTED):
+        return {}
+    return station.ask(f"look at the limits of {guest.name}", backend.name, lambda _: backend.limit_evidence(guest.ref))
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What the kernel counted before and after the figures were taken."""
+
+    before: Mapping[str, LimitEvidence]
+    after: Mapping[str, LimitEvidence]
+
+    def verdict(self, name: str) -> tuple[bool, str] | None:
+        """Return whether a limit bites now, with what shows it; None where nothing is counted for it."""
+        now = self.after.get(name)
+        if now is None:
+            return None
+        then = self.before.get(name, now)
+        if name in ("net_delay_s", "net_jitter_s"):
+            return now.waiting_bytes > 0, f"{now.waiting_bytes} bytes on their way" if now.waiting_bytes else "no"
+        held, lost = now.held_back - then.held_back, now.dropped - then.dropped
+        told = [f"held back {held} times"] if held > 0 and name != "net_loss_pct" else []
+        told += [f"{lost} packets dropped"] if lost > 0 else []
+        told += [f"{now.waiting_bytes} bytes wait"] if now.waiting_bytes and name != "net_loss_pct" else []
+        return bool(told), ", ".join(told) or f"not now; {now.dropped} packets dropped since it was set"
+
+
 class _Row:
     """One limit of one guest."""
 
     def __init__(
-        self, field: LimitField, wanted: Limits, in_force: Limits, rates: Rates | None, why_not: Mapping[str, str]
+        self,
+        field: LimitField,
+        wanted: Limits,
+        in_force: Limits,
+        rates: Rates | None,
+        why_not: Mapping[str, str],
+        counts: _Counts,
     ) -> None:
         self.field = field
         self.wanted = getattr(wanted, field.name)
@@ -157,7 +201,7 @@ class _Row:
         self.why_not = why_not.get(field.name, "")
         use = getattr(rates, _USE[field.name]) if rates is not None and field.name in _USE else None
         self.use = use / 100 if use is not None and field.name == "cpus" else use
-        self.bites, self.reason = self._bite(rates)
+        self.bites, self.reason = counts.verdict(field.name) or self._bite(rates)
 
     def _bite(self, rates: Rates | None) -> tuple[bool | None, str]:
         if self.in_force is None or rates is None:

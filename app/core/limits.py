@@ -33,7 +33,7 @@ class LimitField:
     """Row of the limits panel, at most 16 cells."""
 
     unit: str
-    """"cores", "weight", "cpus", "bytes", "bytes/s", "ops/s", "count"."""
+    """"cores", "weight", "cpus", "bytes", "bytes/s", "ops/s", "count", "seconds", "%"."""
 
     meaning: str
     """One sentence."""
@@ -102,6 +102,8 @@ def _format_number(value: float) -> str:
 
 
 _PARSERS: dict[str, Callable[[str], Value]] = {
+    "seconds": lambda text: units.parse_duration(text, what="delay"),
+    "%": units.parse_percent,
     "cores": _parse_cores,
     "weight": lambda text: units.parse_count(text, what="weight"),
     "cpus": units.parse_cpu_list,
@@ -112,6 +114,8 @@ _PARSERS: dict[str, Callable[[str], Value]] = {
 }
 
 _FORMATS: dict[str, Callable[[Value], str]] = {
+    "seconds": lambda value: units.format_delay(value),
+    "%": lambda value: f"{value:g}%",
     "cores": _format_number,
     "weight": str,
     "cpus": str,
@@ -130,6 +134,8 @@ def _handy(unit: str, around: float) -> list[float]:
         return [float(cores) for cores in _CORES]
     if unit in ("bytes", "bytes/s"):
         return [size * 2**power for power in range(50) for size in (KIB, KIB * 3 // 2)]
+    if unit in ("seconds", "%"):
+        return [digit * 10**power / 1000 for power in range(6) for digit in (1, 2, 5)]
     top = len(str(int(around))) + 1
     return [digit * 10**power for power in range(top) for digit in (1, 2, 5)]
 
@@ -260,7 +266,7 @@ LIMIT_FIELDS: dict[str, LimitField] = {
             "--net-rx",
             "Net receive",
             "bytes/s",
-            "What it receives on each interface.",
+            "Bytes per second it receives on each interface.",
             "tc on the host's end of its link; bandwidth inbound",
             KIB,
             96 * MIB,
@@ -270,10 +276,43 @@ LIMIT_FIELDS: dict[str, LimitField] = {
             "--net-tx",
             "Net send",
             "bytes/s",
-            "What it sends on each interface.",
-            "tc on the host's end of its link; bandwidth outbound",
+            "Bytes per second it sends on each interface.",
+            "tc on its own end of its link; bandwidth outbound",
             KIB,
             96 * MIB,
+        ),
+        LimitField(
+            "net_delay_s",
+            "--net-delay",
+            "Net delay",
+            "seconds",
+            "How much longer a round trip takes: what it receives comes later.",
+            "netem on the host's end of its link",
+            0.0,
+            0.01,
+            60.0,
+        ),
+        LimitField(
+            "net_jitter_s",
+            "--net-jitter",
+            "Net jitter",
+            "seconds",
+            "How much that delay differs, to either side.",
+            "netem on the host's end of its link",
+            0.0,
+            0.001,
+            60.0,
+        ),
+        LimitField(
+            "net_loss_pct",
+            "--net-loss",
+            "Net loss",
+            "%",
+            "Share of the packets sent to it that never arrive.",
+            "netem, or a BPF program, on the host's end of its link",
+            0.0,
+            1.0,
+            100.0,
         ),
     )
 }

@@ -78,6 +78,19 @@ def format_duration(seconds: float) -> str:
     return f"{seconds!r}s" if seconds != int(seconds) else f"{int(seconds)}s"
 
 
+def format_delay(seconds: float) -> str:
+    """Return a short time that parse_duration takes back: "100ms", "1.5s"."""
+    return f"{round(seconds * 1000, 6):g}ms" if seconds < 1 else format_duration(seconds)
+
+
+def parse_percent(text: str, *, what: str = "percentage") -> float:
+    """Return "5%", "0.1" or "12.5 %" as a number of hundredths. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*%?", text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is no {what}: expected a number such as 5% or 0.1")
+    return float(match[1])
+
+
 def parse_count(text: str, *, what: str = "number") -> int:
     """Return a whole number; K and M count in 1000 here. Raises UsageError."""
     match = re.fullmatch(r"([0-9]+)\s*([kKmM]?)", text.strip())

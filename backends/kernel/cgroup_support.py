@@ -16,9 +16,9 @@ FIELDS_OF: dict[str, tuple[str, ...]] = {
     "memory": ("memory_bytes", "memory_high_bytes", "swap_bytes"),
     "pids": ("pids",),
     "io": (*_IO, "io_devices"),
-    "net": ("net_rx_bytes_per_s", "net_tx_bytes_per_s"),
+    "net": ("net_rx_bytes_per_s", "net_tx_bytes_per_s", "net_delay_s", "net_jitter_s", "net_loss_pct"),
 }
-"""Controller → fields of Limits; "net" is no controller: nothing in a cgroup limits bandwidth."""
+"""Controller → fields of Limits; "net" is no controller: nothing in a cgroup limits what a network carries."""
 
 _FILES: dict[str, tuple[str, str]] = {
     "cpus": ("cpu.cfs_quota_us", "cpu.max"),
@@ -46,7 +46,7 @@ def reasons(find: Find) -> dict[str, str]:
 
 def _reason(controller: str, field: str, hierarchy: Hierarchy | None) -> str:
     if controller == "net":
-        return "network bandwidth is no cgroup limit"
+        return "what a network carries is no cgroup limit"
     if hierarchy is None:
         return f"this kernel has no cgroup controller for it ({controller})"
     if not os.access(hierarchy.mount, os.W_OK):

@@ -21,7 +21,7 @@ _TYPES = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
 _ALL_ACCESS = 7
 
-_PROG_LOAD, _PROG_ATTACH, _PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY = 5, 8, 9, 13, 16
+_PROG_ATTACH, _PROG_DETACH, _PROG_GET_FD_BY_ID, _PROG_QUERY = 8, 9, 13, 16
 _PROG_TYPE_CGROUP_DEVICE, _ATTACH_CGROUP_DEVICE = 15, 6
 _ALLOW_MULTI, _REPLACE = 2, 4
 _MOST_PROGRAMS = 64
@@ -101,10 +101,7 @@ def _opened(directory: str) -> Iterator[int]:
 
 
 def _load(code: bytes) -> int:
-    buffer, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
-    addresses = ctypes.addressof(buffer), ctypes.addressof(licence)
-    head = struct.pack("IIQQ", _PROG_TYPE_CGROUP_DEVICE, len(code) // 8, *addresses)
-    return linux.bpf(_PROG_LOAD, head.ljust(72, b"\0"))
+    return linux.load_program(_PROG_TYPE_CGROUP_DEVICE, code)
 
 
 def assemble(rules: list[DeviceRule] | tuple[DeviceRule, ...], *, otherwise: bool = False) -> bytes:

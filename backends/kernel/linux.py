@@ -57,6 +57,7 @@ CLOSE_RANGE_CLOEXEC = 4
 IN_MODIFY, IN_CLOSE_WRITE, IN_DELETE_SELF = 0x2, 0x8, 0x400
 IN_NONBLOCK, IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
 
+_BPF_PROG_LOAD, BPF_PROG_TYPE_SCHED_CLS = 5, 3
 TIOCSPTLCK, TIOCGPTPEER = 0x40045431, 0x5441
 KEYCTL_JOIN_SESSION_KEYRING, KEYCTL_SETPERM, KEYCTL_DESCRIBE = 1, 5, 6
 
@@ -231,6 +232,13 @@ def bpf(command: int, attributes: bytes) -> int:
 def bpf_in_place(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
     """bpf(2) with a union bpf_attr that the kernel answers in."""
     return _syscall(_number("bpf"), c_int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
+
+
+def load_program(kind: int, code: bytes) -> int:
+    """Return a descriptor of a loaded BPF program of that BPF_PROG_TYPE (BPF_PROG_LOAD of bpf(2))."""
+    buffer, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b"Apache-2.0")
+    head = struct.pack("IIQQ", kind, len(code) // 8, ctypes.addressof(buffer), ctypes.addressof(licence))
+    return bpf(_BPF_PROG_LOAD, head.ljust(72, b"\0"))
 
 
 def inotify_init() -> int:

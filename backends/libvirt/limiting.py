@@ -22,6 +22,7 @@ _FIELDS = tuple(field.name for field in fields(Limits))
 _CPU = ("cpus", "cpu_weight", "cpuset")
 _IO = ("io_read_bytes_per_s", "io_write_bytes_per_s", "io_read_ops_per_s", "io_write_ops_per_s", "io_devices")
 _NET = ("net_rx_bytes_per_s", "net_tx_bytes_per_s")
+_EMULATED = ("net_delay_s", "net_jitter_s", "net_loss_pct")
 
 BALLOON_WAIT_S = 3.0
 """How long the guest's balloon driver is given before its size is read back."""
@@ -144,6 +145,7 @@ class Limiter:
         found |= dict.fromkeys(_CPU, self._why_no_cpu(info))
         found |= dict.fromkeys(_IO, _why_no_io(info))
         found |= dict.fromkeys(_NET, self._why_no_network(info))
+        found |= dict.fromkeys(_EMULATED, "libvirt delays and loses no packets")
         return found
 
     def _why_no_cpu(self, info: DomainInfo) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends.base import CheckResult
 from backends.errors import InnkeeperError
-from backends.kernel import idmap, lsm, seccomp, userns
+from backends.kernel import idmap, lsm, seccomp, traffic, userns
 from backends.kernel.cgroup import detect
 from backends.native import apparmor, drivers, rootless, user_network
 from backends.native.drivers import command
@@ -23,6 +23,7 @@ def check(state_dir: Path) -> Sequence[CheckResult]:
         _root(),
         *_user_network(),
         _limits(),
+        *_traffic(),
         _seccomp(),
         _apparmor(),
         _mapped_mounts(existing),
@@ -66,6 +67,19 @@ def _limits() -> CheckResult:
         by_reason.setdefault(reason, []).append(name)
     why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
     return CheckResult(_AREA, "limits", None, f"{len(works)} work, {len(missing)} do not", why)
+
+
+def _traffic() -> list[CheckResult]:
+    """Say which network limits containers can have, of those who have links of their own."""
+    if os.geteuid() != 0:
+        return []
+    title, no_rate, no_netem = "network limits", traffic.why_no_rate(), traffic.why_no_netem()
+    if no_rate:
+        return [CheckResult(_AREA, title, None, "no rates", no_rate, "modprobe sch_tbf")]
+    if no_netem:
+        why = f"{no_netem}: no --net-delay, no --net-jitter"
+        return [CheckResult(_AREA, title, None, "rate and loss", why, traffic.NETEM_HINT)]
+    return [CheckResult(_AREA, title, True, "rate, delay, jitter and loss")]
 
 
 def _seccomp() -> CheckResult:

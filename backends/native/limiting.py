@@ -9,16 +9,14 @@ from dataclasses import replace
 from backends.errors import InnkeeperError, Unsupported, UsageError
 from backends.metrics import Sample
 from backends.model import LimitChanges, Limits
+from backends.native import shaping
 from backends.trace import Recorder, Step
-
-_NETWORK = ("net_rx_bytes_per_s", "net_tx_bytes_per_s")
-_NO_NETWORK = "the bandwidth of containers cannot be limited yet"
 
 
 def fields(reasons: Mapping[str, str]) -> Mapping[str, str]:
     """Map each field of Limits to "" or why it cannot be set for containers on this host."""
     names = Limits.__dataclass_fields__
-    return {name: _NO_NETWORK if name in _NETWORK else reasons.get(name, "") for name in names}
+    return {name: reasons.get(name, "") for name in names}
 
 
 def check_names(changes: LimitChanges, reasons: Mapping[str, str]) -> None:
@@ -49,7 +47,7 @@ def apply(steps: Sequence[Step], recorder: Recorder) -> None:
 
 def in_force(kernel: Limits, wanted: Limits) -> Limits:
     """Return the kernel's limits, with what a cgroup does not know taken from the spec."""
-    return replace(kernel, net_rx_bytes_per_s=wanted.net_rx_bytes_per_s, net_tx_bytes_per_s=wanted.net_tx_bytes_per_s)
+    return replace(kernel, **{name: getattr(wanted, name) for name in shaping.FIELDS})
 
 
 def warnings(name: str, changes: LimitChanges, last: Sample | None) -> Sequence[str]:

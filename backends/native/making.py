@@ -21,7 +21,7 @@ from backends.model import (
     GuestRef,
     Limits,
 )
-from backends.native import drivers, limiting, names, rootless, secrets, spec, tracing, user_network, userns
+from backends.native import drivers, limiting, names, rootless, secrets, shaping, spec, tracing, user_network, userns
 from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
@@ -75,7 +75,7 @@ class Making(Living):
             spec.check_name(asked.name)
         spec.check(asked)
         drivers.check(asked.driver, self._store.run_dir, self._host)
-        self._check_limits(asked.limits)
+        self._check_limits(asked.limits, _network(asked))
         for secret in asked.secrets:
             secrets.read(secret)  # what cannot be read is said now, not at the start
         with self._store.making():
@@ -143,7 +143,7 @@ class Making(Living):
         """Return the plan of a container that is not made."""
         spec.check(asked)
         image = self._images.get(asked.image)
-        self._check_limits(asked.limits)
+        self._check_limits(asked.limits, _network(asked))
         record = ContainerRecord(
             id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
             network=_network(asked), user=asked.user, **_life(asked),
@@ -196,10 +196,11 @@ class Making(Living):
                 self._store.rename(record, name)
                 self._journal.write(ref.id, name, "rename", before=record.name)
 
-    def _check_limits(self, limits: Limits) -> None:
+    def _check_limits(self, limits: Limits, network: str) -> None:
         if limits == Limits():
             return
-        limiting.check_names(limits_json(limits), self._host.reasons())
+        limiting.check_names(limits_json(limits), {**self._host.reasons(), **shaping.reasons()})
+        shaping.check(limits, network)
         self._host.group(f"{self._parent}/none").limit_steps(limits, Limits())
 
 

@@ -17,7 +17,7 @@ from backends.kernel.account import Account
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.kernel.mapped_overlay import MountMappedOverlay
 from backends.model import Limits
-from backends.native import apparmor, nat, rootless
+from backends.native import apparmor, nat, rootless, shaping
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
 from backends.native.record import ContainerRecord
@@ -66,8 +66,8 @@ def request(
         user=record.user or ("0" if config["process"]["user"]["uid"] == 0 else None),
         group_steps=_limits(config, group),
         before_mounts=[mounts.SetPropagation(), _overlay(record, config, folder, root, overlay_fd)],
-        host_steps=functools.partial(_links, record, run_dir),
-        in_container=[*(_address(record) if is_bridged else ()), *_secrets(record, root, secrets_fd)],
+        host_steps=functools.partial(_links, record, limits_of(config), run_dir),
+        in_container=[*_addresses(record, limits_of(config)), *_secrets(record, root, secrets_fd)],
         own_fds=own_fds,
         is_traced=True,
         timeout_s=_TIMEOUT_S,
@@ -135,10 +135,12 @@ def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
     return [*profile, *group.limit_steps(limits_of(config), Limits()), *devices]
 
 
-def _links(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
+def _links(record: ContainerRecord, limits: Limits, run_dir: Path | None, pid: int) -> list[Step]:
     if record.network == USER_NETWORK and run_dir is not None:
         return [ConnectByUser(pid, str(run_dir / "containers" / record.id))]
-    return _veth(record, run_dir, pid) if record.network == "bridge" else []
+    if record.network != "bridge":
+        return []
+    return [*_veth(record, run_dir, pid), *shaping.host_steps(shaping.links(record), limits)]
 
 
 def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
@@ -151,6 +153,12 @@ def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]
 
 def _secrets(record: ContainerRecord, root: str, fd: int) -> list[Step]:
     return [PlaceSecrets(root, record.secret_files, fd)] if record.secrets else []
+
+
+def _addresses(record: ContainerRecord, limits: Limits) -> list[Step]:
+    if record.network != "bridge":
+        return []
+    return [*_address(record), *shaping.guest_steps(shaping.links(record), limits)]
 
 
 def _address(record: ContainerRecord) -> list[Step]:

@@ -37,7 +37,7 @@ from backends.registry import BackendConfig
 from backends.trace import Recorder, StepRecord
 
 _STOP_TIMEOUT_S = 10.0
-_NET = ("net_rx_bytes_per_s", "net_tx_bytes_per_s")
+_NET = ("net_rx_bytes_per_s", "net_tx_bytes_per_s", "net_delay_s", "net_jitter_s", "net_loss_pct")
 
 
 def make(config: BackendConfig) -> OciGuests:

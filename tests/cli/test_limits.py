@@ -7,7 +7,10 @@ import pytest
 from app.core.limits import LIMIT_FIELDS
 from tests.cli.conftest import Inn
 
-VALUES = {"cores": "0.5", "weight": "50", "cpus": "0", "bytes": "64M", "bytes/s": "10M", "ops/s": "100", "count": "100"}
+VALUES = {
+    "cores": "0.5", "weight": "50", "cpus": "0", "bytes": "64M", "bytes/s": "10M", "ops/s": "100", "count": "100",
+    "seconds": "100ms", "%": "5%",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("field", LIMIT_FIELDS.values(), ids=lambda field: field.name)

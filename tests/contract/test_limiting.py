@@ -29,6 +29,9 @@ WANTED: dict[str, Any] = {
     "io_write_ops_per_s": 500,
     "net_rx_bytes_per_s": 4 * MIB,
     "net_tx_bytes_per_s": 2 * MIB,
+    "net_delay_s": 0.05,
+    "net_jitter_s": 0.01,
+    "net_loss_pct": 2.5,
 }
 
 TOGETHER = {"swap_bytes": "memory_bytes"}

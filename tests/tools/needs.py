@@ -183,7 +183,7 @@ def _program(name: str) -> None:
 
 for _name in (
     "tmux", "strace", "busybox", "virsh", "qemu-system-x86_64", "docker-registry", "skopeo", "umoci", "buildah",
-    "iperf3", "openssl", "sysbench",
+    "iperf3", "openssl", "ping", "sysbench",
 ):  # fmt: skip
     _program(_name)
 

@@ -13,6 +13,7 @@ SAMPLES = {
     "cores": ["0.5", "2", "1.25"], "weight": ["1", "10000"], "cpus": ["0", "0-1,3"],
     "bytes": ["64M", "1.5G", "4194305"],
     "bytes/s": ["10M", "512K/s"], "ops/s": ["100", "5k/s"], "count": ["100", "1k"],
+    "seconds": ["100ms", "0.5ms", "1.5s", "2"], "%": ["5%", "0.1", "12.5 %", "100%"],
 }  # fmt: skip
 
 every_field = pytest.mark.parametrize("field", LIMIT_FIELDS.values(), ids=LIMIT_FIELDS)
