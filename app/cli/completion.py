@@ -59,6 +59,8 @@ complete -c innkeeper -f -a '(__inn_complete)'
 _SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _LIVE_ONLY = frozenset({"stop", "kill", "pause", "exec", "attach", "processes", "console"})
 
+_ON_IMAGES = frozenset({"image", "rmi", "save", "push"})
+
 
 def completion_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn completion`."""
@@ -130,7 +132,7 @@ def _in_verb(
         return [(str(choice), "") for choice in wanted.choices]
     if wanted.dest in ("guest", "guests"):
         return _guests(context, live=verb in _LIVE_ONLY)
-    if wanted.dest == "image" or (verb == "image" and wanted.dest == "names"):
+    if wanted.dest == "image" or (verb in _ON_IMAGES and wanted.dest == "names"):
         return _images(context)
     if wanted.dest == "verb":
         return [(each.name, each.help) for each in VERBS.values() if not each.is_hidden]

@@ -1,102 +1,72 @@
-"""`inn image import|ls|rm`."""
+"""`inn image`, under which all verbs on images stand; the usual ones are verbs of their own too, as docker has them."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from app.cli.figures import NONE, age_text, bytes_text, time_text
-from app.cli.operating import add_trace_option, tracing, wait_for
-from app.cli.transfers import ACTS, add_transfer_acts, transfer_act
-from backends.assets import Images
-from backends.errors import InnkeeperError, UsageError
-from backends.image import Image
+from app.cli.archives import load_act, load_arguments, save_act, save_arguments
+from app.cli.image_keeping import (
+    import_act,
+    import_arguments,
+    prune_act,
+    prune_arguments,
+    remove_act,
+    remove_arguments,
+    tag_act,
+    tag_arguments,
+)
+from app.cli.image_listing import (
+    history_act,
+    history_arguments,
+    inspect_act,
+    inspect_arguments,
+    list_act,
+    list_arguments,
+    search_act,
+    search_arguments,
+)
+from app.cli.transfers import ACTS as TRANSFERS
+from app.cli.transfers import add_transfer_acts, transfer_act
 
 if TYPE_CHECKING:
     from app.cli.context import Context
 
+_Declare = Callable[[argparse.ArgumentParser], None]
+_Do = Callable[[argparse.Namespace, "Context"], int]
+
+_ACTS: dict[str, tuple[_Declare, _Do, str]] = {
+    "ls": (list_arguments, list_act, "list the images"),
+    "inspect": (inspect_arguments, inspect_act, "print all that is known of images, as JSON"),
+    "history": (history_arguments, history_act, "show the steps that an image was made in, with their layers"),
+    "search": (search_arguments, search_act, "find images here by name, label or a command of their history"),
+    "tag": (tag_arguments, tag_act, "give an image a further name"),
+    "import": (import_arguments, import_act, "make an image from a root file system"),
+    "load": (load_arguments, load_act, "take images from an archive or a folder"),
+    "save": (save_arguments, save_act, "write images to an archive"),
+    "rm": (remove_arguments, remove_act, "take names from images, and remove those without"),
+    "prune": (prune_arguments, prune_act, "remove images and layers that nobody uses"),
+}
+
 
 def image_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn image`."""
-    acts = parser.add_subparsers(dest="act", metavar="ls|import|rm|pull|push|login|logout", required=True)
-    listing = acts.add_parser("ls", help="list the images", description="List the images.")
-    listing.add_argument("--json", action="store_true", help="print an array of objects")
-    bring = acts.add_parser(
-        "import", help="make an image from a root file system", description="Make an image from a root file system."
-    )
-    bring.add_argument(
-        "source", metavar="SOURCE", help="a folder, a tar archive (also compressed), or - for a tar on stdin"
-    )
-    bring.add_argument("name", metavar="NAME", help="the image's name")
-    add_trace_option(bring)
-    remove = acts.add_parser("rm", help="remove images", description="Remove images that no container uses.")
-    remove.add_argument("names", metavar="NAME", nargs="+")
-    add_trace_option(remove)
+    acts: Any = parser.add_subparsers(dest="act", metavar="|".join([*_ACTS, *TRANSFERS]), required=True)
+    for name, (declare, _, text) in _ACTS.items():
+        declare(acts.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}."))
     add_transfer_acts(acts)
 
 
 def image_verb(args: argparse.Namespace, context: Context) -> int:
-    """List, import, remove or transfer images."""
-    if args.act in ACTS:
-        return transfer_act(args, context)
-    with (
-        context.workstation_with(Images, "use images") as (station, backend),
-        tracing(context, station, getattr(args, "trace", False)),
-    ):
-        if args.act == "ls":
-            assert isinstance(backend, Images)
-            return _list(args, context, list(station.ask("list images", backend.name, lambda _: backend.images())))
-        if args.act == "import":
-            source = _source(args.source)
-            begun = station.submit("image.import", backend=backend.name, name=args.name, source=source)
-            image = wait_for(context, begun)
-            context.out.line(image.name if isinstance(image, Image) else args.name)
-            return 0
-        first_failure = 0
-        for name in args.names:
-            try:
-                wait_for(context, station.submit("image.remove", backend=backend.name, name=name))
-                context.out.line(name)
-            except InnkeeperError as error:
-                first_failure = context.talk.error(error, after=first_failure)
-        return first_failure
+    """Do what is asked of images."""
+    return transfer_act(args, context) if args.act in TRANSFERS else _ACTS[args.act][1](args, context)
 
 
-def _source(text: str) -> object:
-    if text != "-":
-        return text
-    if sys.stdin.isatty():
-        hint = "Pipe one in: tar -c … | inn image import - NAME"
-        raise UsageError("image import: stdin is a terminal, not a tar archive", hint=hint)
-    return sys.stdin.buffer
-
-
-def _list(args: argparse.Namespace, context: Context, images: list[Image]) -> int:
-    if args.json:
-        context.out.json([_as_json(image) for image in images])
-        return 0
-    rows = [
-        (
-            image.name,
-            age_text(image.created_s),
-            bytes_text(image.size_bytes),
-            str(image.layers),
-            image.id[:19],
-            image.note or NONE,
-        )
-        for image in images
-    ]
-    context.out.table(("IMAGE", "AGE", "SIZE", "LAYERS", "ID", "NOTE"), rows, right=("AGE", "SIZE", "LAYERS"))
-    return 0
-
-
-def _as_json(image: Image) -> dict[str, Any]:
-    return {
-        "name": image.name,
-        "id": image.id,
-        "created": time_text(image.created_s),
-        "size_bytes": image.size_bytes,
-        "layers": image.layers,
-        "note": image.note,
-    }
+images_verb_arguments, images_verb = list_arguments, list_act
+history_verb_arguments, history_verb = history_arguments, history_act
+tag_verb_arguments, tag_verb = tag_arguments, tag_act
+import_verb_arguments, import_verb = import_arguments, import_act
+load_verb_arguments, load_verb = load_arguments, load_act
+save_verb_arguments, save_verb = save_arguments, save_act
+rmi_verb_arguments, rmi_verb = remove_arguments, remove_act

@@ -61,8 +61,8 @@ def test_an_image_is_imported_from_a_folder_and_from_stdin(inn: Inn, tmp_path: P
     folder = tmp_path / "rootfs"
     (folder / "bin").mkdir(parents=True)
 
-    assert inn("image", "import", str(folder), "mine").out == "mine\n"
-    assert inn("image", "import", "-", "piped", stdin=stream.getvalue()).out == "piped\n"
+    assert inn("image", "import", str(folder), "mine").out == "mine:latest\n"
+    assert inn("image", "import", "-", "piped", stdin=stream.getvalue()).out == "piped:latest\n"
     assert inn("image", "import", str(tmp_path / "nosuch"), "mine").code == 1
 
 
