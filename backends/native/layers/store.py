@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -24,6 +23,8 @@ from backends.errors import InnkeeperError, NotFound
 from backends.native.images import rootfs
 from backends.native.images.blobs import check_digest
 from backends.native.images.config import chain_ids
+from backends.native.images.reading import Source
+from backends.native.images.reading import plain as decompressed
 from backends.trace import Recorder
 
 
@@ -126,19 +127,16 @@ class Layers:
         return gone
 
 
-def _plain(stream: BinaryIO, media_type: str) -> BinaryIO:
-    return gzip.GzipFile(fileobj=stream) if "gzip" in media_type else stream  # type: ignore[return-value]
+def _plain(stream: BinaryIO, media_type: str) -> Source:
+    return decompressed(stream, next((name for name in ("gzip", "zstd") if media_type.endswith(name)), ""))
 
 
 class _Hashed(io.RawIOBase):
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Source) -> None:
         self._stream, self._hash = stream, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        try:
-            data = self._stream.read(size)
-        except (EOFError, OSError) as error:
-            raise InnkeeperError(f"cannot unpack the layer: {error}") from None
+        data = self._stream.read(size)
         self._hash.update(data)
         return data
 
