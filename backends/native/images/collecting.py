@@ -96,8 +96,11 @@ class Collector:
         kept = self.store.everything()
         layers = self._free_layers(kept, chains)
         freed = sum(self._layer_bytes(chain_id) for chain_id in layers)
-        for chain_id in layers:
-            self.store.layers.remove(chain_id)
+        if chains is None:  # also what crashes left, which is no layer
+            self.store.layers.keep_only(set(self.store.layers.all()) - set(layers))
+        else:
+            for chain_id in layers:
+                self.store.layers.remove(chain_id)
         blobs = self._free_blobs(kept, digests)
         freed += sum(self.store.blobs.remove(digest) for digest in blobs)
         return len(layers), len(blobs), freed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from backends.errors import Damaged, NotFound
-from backends.image import Image, ImageLayer
+from backends.errors import Damaged, InnkeeperError, NotFound
+from backends.image import Image, ImageLayer, short_id
 from backends.native.images import host
 from backends.native.images.config import time_text
+from backends.native.images.layout import Entry
 from backends.native.images.store import ImageStore
 from backends.native.images.stored import StoredImage
 
@@ -48,9 +49,11 @@ class Shares:
 
 def images(store: ImageStore, users: Users) -> list[Image]:
     """Return all images, the built-in one first; one that has several names once for each."""
-    stored = store.stored()
+    damaged = store.damaged()
+    unusable = {entry.manifest.digest for entry, _ in damaged}
+    stored = [image for image in store.stored() if image.digest not in unusable]
     shares = Shares(store, stored)
-    found = [_host(store, users), *_damaged(store)]
+    found = [_host(store, users), *(_damaged(entry, error) for entry, error in damaged if not entry.cache_key)]
     for image in stored:
         for name in image.names or (image.name,):
             found.append(_shown(image, name, shares, users))
@@ -65,10 +68,9 @@ def _host(store: ImageStore, users: Users) -> Image:
     )  # fmt: skip
 
 
-def _damaged(store: ImageStore) -> Iterator[Image]:
-    for entry, error in store.damaged():
-        digest = entry.manifest.digest
-        yield Image(entry.name or digest[7:19], digest, digest=digest, note=f"damaged: {error.message}")
+def _damaged(entry: Entry, error: InnkeeperError) -> Image:
+    digest = entry.manifest.digest
+    return Image(entry.name or short_id(digest), digest, digest=digest, note=f"damaged: {error.message}")
 
 
 def as_image(store: ImageStore, image: StoredImage, name: str = "") -> Image:
