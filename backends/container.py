@@ -99,7 +99,7 @@ class ContainerSpec:
 
     read_only: bool = False
     volumes: tuple[str, ...] = ()
-    """"/host:/guest[:ro]" each."""
+    """"/host:/guest[:ro]" each, or "/guest": a volume of the container's own, filled with what the image has there."""
 
     mounts: tuple[str, ...] = ()
     """docker's "type=bind,source=…,target=…" or "type=tmpfs,target=…" each."""
@@ -119,7 +119,9 @@ class ContainerSpec:
     """Further names that resolve to it on its networks."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
-    stop_signal: str = "SIGTERM"
+    stop_signal: str = ""
+    """Empty: the image's, or SIGTERM."""
+
     size: tuple[int, int] | None = None
     """(rows, columns) of its terminal at the start; None: the backend's default."""
 
@@ -198,6 +200,8 @@ class ContainerSpec:
 
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     health: HealthCheck | None = None
+    """None: the image's; one without a program: none at all."""
+
     log: LogLimits = field(default_factory=LogLimits)
     driver: str = "native"
     """Who runs it: "native", or an installed OCI runtime: "runc", "crun"."""

@@ -81,7 +81,7 @@ def _program(group: argparse._ArgumentGroup) -> None:
 
 def _files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    _list(group, "-v", "--volume", metavar="HOST:GUEST[:OPTS]", help="show it a path of the host; OPTS: ro, rslave …")
+    _list(group, "-v", "--volume", metavar="HOST:GUEST[:OPTS]", help="show it a path of the host, or a volume: GUEST")
     _list(group, "--mount", metavar="type=…,…", help="the same in docker's other words, or type=tmpfs,target=DIR")
     _list(group, "--tmpfs", metavar="DIR[:OPTS]", help="a folder in memory: /run:size=64m,exec")
     _list(group, "--device", metavar="HOST[:GUEST[:rwm]]", help="let it use a device of the host, or a folder of them")
@@ -98,6 +98,7 @@ def _network(group: argparse._ArgumentGroup) -> None:
     _list(
         group, "-p", "--publish", metavar="[ADDR:]HOST:GUEST", help="lead a port of the host to it: 8080:80, 53:53/udp"
     )
+    add("-P", "--publish-all", action="store_true", help="lead free ports of the host to all that the image exposes")
     add("--hostname", metavar="NAME", help="its host name (default: its id)")
     _list(group, "--add-host", metavar="NAME:ADDRESS", help="a line of its /etc/hosts; ADDRESS may be host-gateway")
     _list(group, "--dns", metavar="ADDRESS", help="a name server, in place of the host's")
@@ -129,7 +130,7 @@ def _namespaces(group: argparse._ArgumentGroup) -> None:
 def _life(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--restart", metavar="POLICY", default="no", help="no, on-failure[:N], always, unless-stopped")
-    add("--stop-signal", metavar="SIGNAL", default="SIGTERM", help="what `inn stop` sends first (SIGTERM)")
+    add("--stop-signal", metavar="SIGNAL", default="", help="what `inn stop` sends first (the image's, or SIGTERM)")
     add("--stop-timeout", metavar="SECONDS", help="what `inn stop` waits before it kills (10)")
     add("--health-cmd", metavar="COMMAND", help="a shell line that says whether it does its work")
     add("--health-interval", metavar="TIME", help="how often (30s)")

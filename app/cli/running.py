@@ -47,7 +47,8 @@ def spec_of(args: argparse.Namespace) -> ContainerSpec:
     from app.core.commands import parse_signal
     from app.core.limits import parse_changes
 
-    parse_signal(args.stop_signal)
+    if args.stop_signal:
+        parse_signal(args.stop_signal)
     if args.json and not args.explain:
         raise UsageError("--json goes with --explain: the container's output is its own")
     if args.rm and args.restart != "no":
@@ -96,6 +97,7 @@ def spec_of(args: argparse.Namespace) -> ContainerSpec:
         hosts=tuple(args.add_host),
         dns=tuple(args.dns),
         publish=tuple(args.publish),
+        publish_all=args.publish_all,
         restart=values.restart_policy(args.restart),
         health=values.health_check(args),
         log=values.log_limits(args.log_opt),

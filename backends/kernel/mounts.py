@@ -75,6 +75,8 @@ class MountOverlay(KernelStep):
     """Top layer first."""
 
     upper: str
+    """Empty, as is work: the layers can only be read. There must be two of them then."""
+
     work: str
     target: str
     in_userns: bool = False
@@ -89,7 +91,8 @@ class MountOverlay(KernelStep):
 
     def _data_of(self, lower: Sequence[str], upper: str, work: str) -> str:
         marks = ",userxattr" if self.in_userns else ""
-        return f"lowerdir={':'.join(map(_plain, lower))},upperdir={_plain(upper)},workdir={_plain(work)}{marks}"
+        writable = f",upperdir={_plain(upper)},workdir={_plain(work)}" if upper else ""
+        return f"lowerdir={':'.join(map(_plain, lower))}{writable}{marks}"
 
     def describe(self) -> str:
         return f"mount overlay of {len(self.lower)} layer{'s' * (len(self.lower) > 1)} on {self.target}"
@@ -122,9 +125,10 @@ class MountOverlay(KernelStep):
             finally:
                 linux.umount(self.target, linux.MNT_DETACH)
             names = [f"{number:x}" for number in range(len(self.lower) + 2)]
-            for name, path in zip(names, (self.upper, self.work, *self.lower), strict=True):
+            for name, path in zip(names, (self.upper or "/", self.work or "/", *self.lower), strict=True):
                 os.symlink(path, name)
-            linux.mount("overlay", self.target, "overlay", 0, self._data_of(names[2:], names[0], names[1]))
+            data = self._data_of(names[2:], *(names[:2] if self.upper else ("", "")))
+            linux.mount("overlay", self.target, "overlay", 0, data)
         finally:
             os.fchdir(before)
             os.close(before)

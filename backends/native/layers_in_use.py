@@ -38,7 +38,7 @@ def _lists(state_dir: Path) -> Iterator[str]:
         for snapshot in _folders(f"{container}/snapshots"):
             yield f"{snapshot}/snapshot.json"
     for template in _folders(f"{state_dir}/{TEMPLATES}"):
-        yield f"{template}/container.json"
+        yield f"{template}/template.json"
 
 
 def _folders(path: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from backends.container import ContainerSpec
@@ -21,16 +21,30 @@ from backends.model import (
     GuestRef,
     Limits,
 )
-from backends.native import drivers, limiting, names, rootless, secrets, shaping, spec, tracing, user_network, userns
+from backends.native import (
+    drivers,
+    limiting,
+    names,
+    rootless,
+    secrets,
+    shaping,
+    spec,
+    tracing,
+    user_network,
+    userns,
+    volumes,
+)
 from backends.native.asked import to_json
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living, signal_name
 from backends.native.looking import limits_json
 from backends.native.networks.endpoint import DEFAULT, host_link, mac_of
 from backends.native.networks.joining import join, leave, planned
-from backends.native.options import first_process, namespaces
+from backends.native.options import first_process, mounts, namespaces, ports
 from backends.native.options import names as container_names
 from backends.native.options.networks import wanted
+from backends.native.options.of_image import with_image
+from backends.native.origin import Origin
 from backends.native.record import ContainerRecord
 from backends.trace import Recorder, Step, StepRecord
 
@@ -71,6 +85,13 @@ class Making(Living):
 
     def make_record(self, asked: ContainerSpec, container_id: str = "") -> ContainerRecord:
         """Make a container, with an id that is given or a new one, and return what is on record of it."""
+        self._check(asked)
+        with self._store.making():
+            image = self._images.get(asked.image)
+            return self._make(with_image(asked, image), Origin.of_image(image), container_id)
+
+    def _check(self, asked: ContainerSpec) -> None:
+        """Raise an InnkeeperError for what makes no sense or cannot be had, before anything is made."""
         if asked.name is not None:
             spec.check_name(asked.name)
         spec.check(asked)
@@ -78,38 +99,46 @@ class Making(Living):
         self._check_limits(asked.limits, _network(asked))
         for secret in asked.secrets:
             secrets.read(secret)  # what cannot be read is said now, not at the start
-        with self._store.making():
-            image = self._images.get(asked.image)
-            container_id, name = self._store.reserve(asked.name, names.suggestions(), container_id)
-            record = ContainerRecord(
-                id=container_id,
-                name=name,
-                image=image.name,
-                created_s=time.time(),
-                layers=image.layers,
-                image_id=image.id,
-                network=_network(asked),
-                stop_signal=signal_name(asked.stop_signal),
-                user=asked.user,
-                stdin=asked.stdin,
-                auto_remove=asked.auto_remove,
-                size=list(asked.size) if asked.size else None,
-                labels=dict(asked.labels),
-                **_life(asked),
-            )
-            record = self._write(record, asked)
-        self._journal.write(container_id, name, "create", image=image.name)
+
+    def _make(self, asked: ContainerSpec, origin: Origin, container_id: str = "") -> ContainerRecord:
+        """Make a container that _check() had nothing against, from an image or what was one; the caller is making()."""
+        stop_signal, life = signal_name(asked.stop_signal or "SIGTERM"), _life(asked)
+        choices = names.numbered(origin.name) if origin.name else names.suggestions()
+        container_id, name = self._store.reserve(asked.name, choices, container_id)
+        record = ContainerRecord(
+            id=container_id,
+            name=name,
+            image=origin.image,
+            created_s=time.time(),
+            layers=origin.layers,
+            image_id=origin.image_id,
+            network=_network(asked),
+            stop_signal=stop_signal,
+            user=asked.user,
+            stdin=asked.stdin,
+            auto_remove=asked.auto_remove,
+            size=list(asked.size) if asked.size else None,
+            labels=dict(asked.labels),
+            exposed=origin.exposed,
+            template=origin.template,
+            **life,
+        )
+        record = self._write(record, asked, origin)
+        self._journal.write(container_id, name, "create", image=origin.image)
         return record
 
-    def _write(self, record: ContainerRecord, asked: ContainerSpec) -> ContainerRecord:
+    def _write(self, record: ContainerRecord, asked: ContainerSpec, origin: Origin) -> ContainerRecord:
         try:
             if record.network == "bridge":
                 record = record.with_endpoints(join(self._networks, record.id, wanted(asked).attachments))
-            files, config = self._files_and_config(record, asked)
+            if asked.publish_all and record.network == "bridge":
+                record = replace(record, publish=[*record.publish, *self._free_ports(record)])
+            files, config = self._files_and_config(record, asked, origin)
             maps = userns.maps_for(asked.userns, userns.Caller.here(), self._ranges, record.id)
             if maps is not None:
                 config["linux"] |= {"uidMappings": maps.uids, "gidMappings": maps.gids}
-            self._store.create(record, config, files)
+            kept = {"spec": to_json(asked), "mounts": origin.mounts}
+            self._store.create(record, config, files, kept, lambda draft: origin.fill(draft, record))
             return record
         except BaseException:
             self._ranges.release(record.id)
@@ -117,7 +146,15 @@ class Making(Living):
             self._store.release_name(record.name)
             raise
 
-    def _files_and_config(self, record: ContainerRecord, asked: ContainerSpec) -> tuple[_Files, dict[str, Any]]:
+    def _free_ports(self, record: ContainerRecord) -> list[str]:
+        """Return a free port of the host for each that the image exposes and that is not published yet."""
+        others = (self._store.record(container_id).publish for container_id in self._store.ids())
+        taken = [port for texts in others for port in ports.parse_ports(texts)]
+        return ports.free_ports(record.exposed, record.publish, taken)
+
+    def _files_and_config(
+        self, record: ContainerRecord, asked: ContainerSpec, origin: Origin
+    ) -> tuple[_Files, dict[str, Any]]:
         hostname = namespaces.hostname(record.id, asked)
         files: _Files = {
             "hostname": hostname + "\n",
@@ -130,7 +167,9 @@ class Making(Living):
             files["init"] = first_process.content()
             bound[first_process.PLACE] = str(folder / "init")
         group = f"{self._parent}/{record.id}"
-        return files, spec.build(record.id, asked, self._images.get(asked.image), group, bound)
+        container = str(self._store.folder(record.id))
+        own = {place: volumes.folder_of(container, number) for number, place in enumerate(record.volumes)}
+        return files, spec.build(record.id, asked, origin.mounts, group, bound, own)
 
     def link_steps(self, container_id: str, pid: int) -> Sequence[Step]:
         """Return what connects a container that is not made yet to the bridge, if that is up."""
@@ -143,6 +182,7 @@ class Making(Living):
         """Return the plan of a container that is not made."""
         spec.check(asked)
         image = self._images.get(asked.image)
+        asked = with_image(asked, image)
         self._check_limits(asked.limits, _network(asked))
         record = ContainerRecord(
             id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
@@ -150,7 +190,7 @@ class Making(Living):
         )  # fmt: skip
         if record.network == "bridge":
             record = record.with_endpoints(planned(self._networks, record.id, wanted(asked).attachments))
-        _, config = self._files_and_config(record, asked)
+        _, config = self._files_and_config(record, asked, Origin.of_image(image))
         from backends.native import plan  # the runtime, which making one does not need
 
         drivers.check(asked.driver, self._store.run_dir, self._host)
@@ -213,10 +253,11 @@ def _life(asked: ContainerSpec) -> dict[str, Any]:
         "init": asked.init,
         "driver": asked.driver,
         "restart": asdict(asked.restart),
-        "health": asdict(asked.health) if asked.health else None,
+        "health": asdict(asked.health) if asked.health and asked.health.args else None,
         "log": asdict(asked.log),
         "secrets": [asdict(secret) for secret in asked.secrets],
         "publish": list(asked.publish),
+        "volumes": mounts.own_volumes(asked),
         "hosts": list(asked.hosts),
         "dns": list(asked.dns),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -17,6 +18,18 @@ _GUESTS_TEXT = (
     "thrush toad trout vole wagtail weasel wren"
 )
 _QUALITIES, _GUESTS = _QUALITIES_TEXT.split(), _GUESTS_TEXT.split()
+
+_LONGEST = 120
+"""Of a name with 128, a number may follow."""
+
+
+def numbered(name: str) -> Iterator[str]:
+    """Yield NAME-2, NAME-3 … without end; NAME-3 is followed by NAME-4."""
+    stem, dash, last = name.rpartition("-")
+    if not (dash and last.isascii() and last.isdigit() and len(last) < 5):
+        stem, last = name, "1"
+    for number in itertools.count(int(last) + 1):
+        yield f"{stem[:_LONGEST]}-{number}"
 
 
 def suggestions() -> Iterator[str]:

@@ -91,6 +91,15 @@ class ContainerRecord(_Json):
     publish: list[str] = field(default_factory=list)
     """"[ADDRESS:]HOST:GUEST[/udp]" each."""
 
+    exposed: list[str] = field(default_factory=list)
+    """"80/tcp" each: what its image listens on."""
+
+    volumes: list[str] = field(default_factory=list)
+    """Places of its own volumes; the first one's folder is volumes/0 beside the record, and so on."""
+
+    template: str = ""
+    """Name of the template that it was made from."""
+
     hosts: list[str] = field(default_factory=list)
     """"NAME:ADDRESS" each, for /etc/hosts; the address may be "host-gateway"."""
 

@@ -12,7 +12,6 @@ from backends.errors import UsageError
 from backends.kernel.devices import DeviceRule
 from backends.model import Limits
 from backends.native import apparmor
-from backends.native.images.image import ImageConfig
 from backends.native.options import (
     devices,
     first_process,
@@ -80,20 +79,27 @@ def check(asked: ContainerSpec) -> None:
 
 
 def build(
-    container_id: str, asked: ContainerSpec, image: ImageConfig, cgroup: str, files: Mapping[str, str]
+    container_id: str,
+    asked: ContainerSpec,
+    of_image: Sequence[mounts.Mount],
+    cgroup: str,
+    files: Mapping[str, str],
+    volumes: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the config.json of a new container that check() had nothing against.
 
-    files maps paths in the container to generated files on the host (/etc/hosts …) that are bound there.
+    asked has what it takes from its image already (options/of_image.py); of_image are the mounts that come with it.
+    files maps paths in the container to generated files on the host (/etc/hosts …) that are bound there, volumes to
+    the folders of its own volumes.
     Raises UsageError and Unsupported for what makes no sense or cannot be had.
     """
-    args = _arguments(asked, image)
+    args = _arguments(asked)
     security = privileges.security(asked)
     nodes, rules = devices.devices(asked)
-    found = mounts.mounts(asked, image.mounts, files)
+    found = mounts.mounts(asked, of_image, files, volumes)
     config: dict[str, Any] = {
         "ociVersion": "1.2.0",
-        "process": _process(container_id, asked, image, args, security),
+        "process": _process(container_id, asked, args, security),
         "root": {"path": "rootfs", "readonly": asked.read_only},
         "hostname": namespaces.hostname(container_id, asked),
         "mounts": found,
@@ -119,16 +125,13 @@ def build(
     return config
 
 
-def _arguments(asked: ContainerSpec, image: ImageConfig) -> list[str]:
-    args = [*asked.entrypoint, *asked.args] if asked.entrypoint is not None else list(asked.args) or image.command
-    if not args:
-        raise UsageError(f"image {asked.image} names no program to run", hint="give one after the image")
-    check_program(args, asked.env, asked.cwd)
-    return [*first_process.arguments(), *args] if asked.init else args
+def _arguments(asked: ContainerSpec) -> list[str]:
+    check_program(asked.args, asked.env, asked.cwd)
+    return [*first_process.arguments(), *asked.args] if asked.init else list(asked.args)
 
 
 def _process(
-    container_id: str, asked: ContainerSpec, image: ImageConfig, args: Sequence[str], security: privileges.Security
+    container_id: str, asked: ContainerSpec, args: Sequence[str], security: privileges.Security
 ) -> dict[str, Any]:
     granted = privileges.capabilities(asked)
     user: dict[str, Any] = {"uid": 0, "gid": 0}
@@ -140,8 +143,8 @@ def _process(
         "terminal": asked.terminal,
         "user": user,
         "args": list(args),
-        "env": _environment(container_id, asked, image),
-        "cwd": asked.cwd or image.cwd or "/",
+        "env": _environment(container_id, asked),
+        "cwd": asked.cwd or "/",
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), granted),
         "oomScoreAdj": asked.oom_score_adj or 0,
         "rlimits": rlimits.rlimits(asked.ulimits),
@@ -216,8 +219,8 @@ def device_rules(config: Mapping[str, Any]) -> tuple[DeviceRule, ...]:
     )
 
 
-def _environment(container_id: str, asked: ContainerSpec, image: ImageConfig) -> list[str]:
-    entries = [DEFAULT_PATH, f"HOSTNAME={namespaces.hostname(container_id, asked)}", *image.env, *asked.env]
+def _environment(container_id: str, asked: ContainerSpec) -> list[str]:
+    entries = [DEFAULT_PATH, f"HOSTNAME={namespaces.hostname(container_id, asked)}", *asked.env]
     if asked.terminal:
         entries.insert(0, "TERM=xterm")
     return list({entry.partition("=")[0]: entry for entry in entries}.values())

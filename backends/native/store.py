@@ -3,7 +3,8 @@
 ::
 
     STATE/containers/ID/   config.json container.json status.json log log.1 … trace.jsonl health.json lock hold
-                           rootfs/ (mount point, empty) upper/ work/ etc/ snapshots/
+                           rootfs/ (mount point, empty) upper/ work/ etc/ snapshots/ volumes/
+                           asked.json (what was asked for, with what the image adds: for clones)
     STATE/names/NAME       symlink to the ID: makes names unique without a lock over all
     STATE/making.lock      shared while something is made or removed, so that `clean` knows what is only half made
     RUN/containers/ID/     control (socket), alive (there and locked while its supervisor lives; there and
@@ -36,6 +37,7 @@ _LIFE, _CLEANING, _BOTH = (0, 1), (1, 1), (0, 2)
 """Bytes of the file `alive`, (start, length): a supervisor locks both, who cleans up after one the second."""
 
 _T = TypeVar("_T")
+ASKED = "asked.json"
 CONFIG, RECORD, STATUS, LOG, TRACE = "config.json", "container.json", "status.json", "log", "trace.jsonl"
 
 
@@ -85,8 +87,18 @@ class ContainerStore:
         with suppress(FileNotFoundError):
             os.unlink(self._names / name)
 
-    def create(self, record: ContainerRecord, config: Mapping[str, Any], files: Mapping[str, str | bytes]) -> None:
-        """Write a new container; it appears whole or not at all. Files of bytes are programs."""
+    def create(
+        self,
+        record: ContainerRecord,
+        config: Mapping[str, Any],
+        files: Mapping[str, str | bytes],
+        asked: Mapping[str, Any],
+        prepare: Callable[[str], None] = lambda draft: None,
+    ) -> None:
+        """Write a new container; it appears whole or not at all. Files of bytes are programs.
+
+        asked is kept as it is, for clones. prepare puts more into the folder that becomes the container's.
+        """
         draft = f"{self._containers}/.{record.id}"
         os.mkdir(draft, 0o700)
         try:
@@ -97,6 +109,9 @@ class ContainerStore:
             _write_new(f"{draft}/{CONFIG}", json.dumps(config))
             _write_new(f"{draft}/{RECORD}", record.to_json())
             _write_new(f"{draft}/{STATUS}", Status().to_json())
+            _write_new(f"{draft}/{ASKED}", json.dumps(asked))
+            _be_like(f"{draft}/upper", record.layers[0])
+            prepare(draft)
             os.rename(draft, self.folder(record.id))
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
@@ -321,6 +336,15 @@ class ContainerStore:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"no container {container_id}") from None
             raise
+
+
+def _be_like(folder: str, layer: str) -> None:
+    """Give the topmost folder of a new layer the mode and owner of that below: it is what / is inside."""
+    found, ours = os.stat(layer), os.stat(folder)
+    if (found.st_uid, found.st_gid) != (ours.st_uid, ours.st_gid):
+        os.chown(folder, found.st_uid, found.st_gid)
+    if found.st_mode != ours.st_mode:
+        os.chmod(folder, found.st_mode & 0o7777)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import UsageError
-from backends.native.options.volumes import bind, parse_mount, parse_tmpfs, parse_volume
+from backends.native.options.volumes import bind, parse_mount, parse_tmpfs, parse_volume, place_in
 from backends.native.rootless import has_group
 
 Mount = dict[str, Any]
@@ -17,12 +17,15 @@ _SHM_BYTES = 64 << 20
 _PLAIN = ["nosuid", "noexec", "nodev"]
 
 
-def mounts(asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, str]) -> list[Mount]:
+def mounts(
+    asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, str], volumes: Mapping[str, str]
+) -> list[Mount]:
     """Return the mounts in their order. files maps paths in the container to what is bound there, programs read-only.
 
-    What the user mounts comes in the place of ours at the same path. Raises UsageError.
+    volumes maps the places of the container's own volumes to their folders. What the user mounts comes in the place of
+    ours at the same path. Raises UsageError.
     """
-    own = user_mounts(asked)
+    own = [mount | {"source": mount["source"] or volumes[mount["destination"]]} for mount in user_mounts(asked)]
     taken = {mount["destination"] for mount in own}
     ours = [*_system(asked), *of_image, *(_file(asked, path, source) for path, source in files.items())]
     kept = [mount for mount in ours if not _is_replaced(mount["destination"], taken)]
@@ -31,7 +34,7 @@ def mounts(asked: ContainerSpec, of_image: Sequence[Mount], files: Mapping[str, 
 
 def user_mounts(asked: ContainerSpec) -> list[Mount]:
     """Return the volumes and memory file systems asked for, outer folders first. Raises UsageError."""
-    found = [parse_volume(text) for text in asked.volumes]
+    found = [_own(asked, text) if text.count(":") == 0 else parse_volume(text) for text in asked.volumes]
     found += [parse_mount(text) for text in asked.mounts]
     found += [parse_tmpfs(text) for text in asked.tmpfs]
     for mount in found:
@@ -44,6 +47,11 @@ def user_mounts(asked: ContainerSpec) -> list[Mount]:
     return sorted(found, key=lambda mount: mount["destination"].count("/"))
 
 
+def own_volumes(asked: ContainerSpec) -> list[str]:
+    """Return the places of the volumes that are the container's own. Raises UsageError."""
+    return [mount["destination"] for mount in user_mounts(asked) if not mount["source"]]
+
+
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
     """Return what the container's root must be for its volumes to be shared or slaves; None: it stays private."""
     given = {option for mount in mounts for option in mount["options"]}
@@ -52,11 +60,19 @@ def root_propagation(mounts: Sequence[Mount]) -> str | None:
     return "rslave" if given & {"slave", "rslave"} else None
 
 
+def _own(asked: ContainerSpec, text: str) -> Mount:
+    """Return a volume without a source, which is a folder beside the container's record."""
+    return bind(place_in(f"volume {text!r}", text), "", ["bind", "rprivate", "rw", *_mapped(asked)])
+
+
 def _file(asked: ContainerSpec, path: str, source: str) -> Mount:
     access = "rw" if path.startswith("/etc/") else "ro"
-    # On disk it is root's; where root of the container is another, he is to own it all the same.
-    mapped = ["idmap"] if asked.userns == "auto" and os.geteuid() == 0 else []
-    return bind(path, source, ["bind", "rprivate", access, *mapped])
+    return bind(path, source, ["bind", "rprivate", access, *_mapped(asked)])
+
+
+def _mapped(asked: ContainerSpec) -> list[str]:
+    """On disk it is root's; where root of the container is another, he is to own it all the same."""
+    return ["idmap"] if asked.userns == "auto" and os.geteuid() == 0 else []
 
 
 def _is_replaced(place: str, taken: set[str]) -> bool:

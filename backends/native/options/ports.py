@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from backends.errors import Unsupported, UsageError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_TRIES = 1000
 _HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
 
 
@@ -56,6 +57,39 @@ def parse_port(text: str) -> list[Port]:
     if len(guests) != len(hosts):
         raise UsageError(f"port {text!r}: the two ranges are not of one length")
     return [Port(ours, theirs, protocol, address) for ours, theirs in zip(hosts, guests, strict=True)]
+
+
+def free_ports(exposed: Sequence[str], published: Sequence[str], taken: Sequence[Port]) -> list[str]:
+    """Return "HOST:GUEST/protocol" for each exposed port ("80/tcp", "8000-8010/udp") that is not published yet.
+
+    The host's ports are free now, and none of those that other containers have. Raises UsageError.
+    """
+    own = parse_ports(published)
+    done = {(port.guest, port.protocol) for port in own}
+    found: list[str] = []
+    for text in exposed:
+        rest, _, protocol = text.partition("/")
+        protocol = protocol.lower() or "tcp"
+        for guest in _range(text, rest):
+            if (guest, protocol) not in done and protocol in _PROTOCOLS:
+                done.add((guest, protocol))
+                host = _free_port(protocol, [*own, *taken, *parse_ports(found)])
+                found.append(f"{host}:{guest}/{protocol}")
+    return found
+
+
+def _free_port(protocol: str, taken: Sequence[Port]) -> int:
+    import socket
+
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    used = {port.host for port in taken if port.protocol == protocol}
+    for _ in range(_TRIES):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            sock.bind(("", 0))
+            number = int(sock.getsockname()[1])
+        if number not in used:
+            return number
+    raise UsageError(f"no free {protocol} port of the host was found")
 
 
 def _address(text: str, head: str) -> tuple[str, str]:

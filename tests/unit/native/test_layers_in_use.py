@@ -28,7 +28,7 @@ def test_containers_their_snapshots_templates_and_changes_cut_short_need_theirs(
     write(container / "snapshots" / "old" / "snapshot.json", {"parent": None})
     write(container / "pending.json", {"record": {"layers": ["/l/c"]}, "taken": {"layers": ["/l/d"]}})
     write(tmp_path / "containers" / ".2" / "container.json", {"layers": ["/l/e"]})
-    write(tmp_path / "templates" / "t" / "container.json", {"layers": ["/l/f"]})
+    write(tmp_path / "templates" / "t" / "template.json", {"layers": ["/l/f"]})
 
     assert layers_in_use(tmp_path) == {f"/l/{name}" for name in ("a", "b", "c", "d", "e", "f", "base")}
 

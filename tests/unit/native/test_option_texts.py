@@ -15,7 +15,8 @@ from backends.container import ContainerSpec
 from backends.errors import InnkeeperError
 from backends.native import spec
 from backends.native.images.image import ImageConfig
-from backends.native.options import devices, ports, privileges, rlimits, seccomp_file, volumes
+from backends.native.options import devices, mounts, ports, privileges, rlimits, seccomp_file, volumes
+from backends.native.options.of_image import with_image
 
 IMAGE = ImageConfig(name="busy", id="x", created_s=0, layers=[], command=["/bin/sh"])
 PIECES = st.sampled_from(
@@ -64,7 +65,8 @@ def test_any_text_in_a_spec_is_taken_or_refused(field: str, text: str) -> None:
 
     def make() -> None:
         spec.check(asked)
-        spec.build("0123456789ab", asked, IMAGE, "x/y", {})
+        own = dict.fromkeys(mounts.own_volumes(asked), "/srv")
+        spec.build("0123456789ab", with_image(asked, IMAGE), [], "x/y", {}, own)
 
     refuses_or_takes(make)
 

@@ -18,6 +18,7 @@ from backends.native import spec
 from backends.native.images.image import ImageConfig
 from backends.native.networks.endpoint import Endpoint
 from backends.native.options import devices, names, ports, privileges, rlimits, seccomp_file, volumes
+from backends.native.options.of_image import with_image
 
 IMAGE = ImageConfig(name="busy", id="x", created_s=0, layers=[], command=["/bin/sh"])
 HOST_MISSES = next((name for name in ("CAP_SYS_RESOURCE",) if name not in privileges.host_capabilities()), None)
@@ -26,7 +27,7 @@ HOST_MISSES = next((name for name in ("CAP_SYS_RESOURCE",) if name not in privil
 def config(**asked: Any) -> dict[str, Any]:
     found = ContainerSpec("busy", **asked)
     spec.check(found)
-    return spec.build("0123456789ab", found, IMAGE, "innkeeper/x", {"/etc/hosts": "/dev/null"})
+    return spec.build("0123456789ab", with_image(found, IMAGE), [], "innkeeper/x", {"/etc/hosts": "/dev/null"}, {})
 
 
 def options_at(built: dict[str, Any], place: str) -> list[str]:
