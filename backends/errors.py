@@ -5,6 +5,7 @@
     InnkeeperError                 what was tried, on what, what the system said, what to do
     ├── UsageError                 the request itself makes no sense (exit code 2)
     ├── NotFound                   no such guest, image, snapshot …
+    │   └── NoSuchImage            it can be pulled, perhaps
     ├── AlreadyExists              the name is taken
     ├── AmbiguousName              the name fits several guests
     ├── WrongState                 the guest is not in a state in which that can be done
@@ -48,6 +49,10 @@ class UsageError(InnkeeperError):
 
 class NotFound(InnkeeperError):
     """There is no guest, image or snapshot of that name."""
+
+
+class NoSuchImage(NotFound):
+    """There is no image of that name here; a registry may have it."""
 
 
 class AlreadyExists(InnkeeperError):

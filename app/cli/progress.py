@@ -173,30 +173,28 @@ class Lines:
 
 
 class Bars:
-    """A line for each part that goes on, at the bottom; what has ended stays above."""
+    """A line for each part, at the bottom; steps that have ended go up with what they printed."""
 
     def __init__(self, talk: Talk) -> None:
         self._talk = talk
         self._drawn: list[str] = []
         self._above: list[str] = []
-        self._ended: set[str] = set()
+        self._gone_up: set[str] = set()
 
     def update(self, parts: Mapping[str, Progress]) -> None:
         """Draw what changed."""
         columns, rows = shutil.get_terminal_size()
-        open_lines = []
+        lines: list[tuple[bool, str]] = []
         for name, progress in parts.items():
+            if name in self._gone_up:
+                continue
             line = bar_line(name, progress, columns - 1)
-            if not progress.is_done:
-                self._ended.discard(name)
-                open_lines.append(line)
-            elif name not in self._ended:
-                self._ended.add(name)
+            if progress.is_done and progress.unit == "steps":
+                self._gone_up.add(name)
                 self._above.append(line)
-        most = max(1, rows - 2)
-        if len(open_lines) > most:
-            open_lines = [*open_lines[: most - 1], f"… and {len(open_lines) - most + 1} more"]
-        self._draw(open_lines)
+            else:
+                lines.append((progress.is_done, line))
+        self._draw(_fitting(lines, max(2, rows - 2)))
 
     def say(self, line: str) -> None:
         """Put a line above the bars."""
@@ -226,6 +224,17 @@ class Bars:
         self._drawn, self._above = lines, []
         encoding = sys.stderr.encoding or "ascii"
         self._talk.raw(text.encode(encoding, "replace"))
+
+
+def _fitting(lines: list[tuple[bool, str]], most: int) -> list[str]:
+    """Return at most so many lines: what is done is left out first."""
+    if len(lines) <= most:
+        return [line for _, line in lines]
+    goes_on = [line for is_done, line in lines if not is_done]
+    ended = len(lines) - len(goes_on)
+    shown = goes_on[: most - 1]
+    waiting = len(goes_on) - len(shown)
+    return [*shown, f"… {ended} done" + (f", {waiting} more go on" if waiting else "")]
 
 
 def _down(lines: int) -> str:

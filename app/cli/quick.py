@@ -51,7 +51,7 @@ def attempt(words: Sequence[str]) -> int | None:
         answer, held = _receive_with_log(sock)
     except OSError:
         answer, held = {"error": "the spawner does not answer"}, None
-    if answer is None or "stale" in answer:
+    if answer is None or "stale" in answer or answer.get("kind") == "NoSuchImage":  # it may be pulled
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _SIGNALS)
         return None
     if "error" in answer:

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.cli.limiting import add_limit_options
 from app.cli.operating import add_trace_option
+from app.cli.transfers import add_transfer_options
 
 _CAPABILITIES = (
     "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN DAC_OVERRIDE DAC_READ_SEARCH "
@@ -55,6 +56,10 @@ def _running(parser: argparse.ArgumentParser) -> None:
     _list(parser, "-l", "--label", metavar="KEY[=VALUE]", help="put a label on it")
     _list(parser, "--annotation", metavar="KEY=VALUE", help="put it into its OCI configuration")
     add("--cidfile", metavar="FILE", help="write its id to a new file")
+    add("--pull", choices=("missing", "always", "never"), default="missing", help="when to fetch IMAGE (missing)")
+    add("--platform", metavar="OS/ARCH[/VARIANT]", default="", help="of an IMAGE that is fetched (this host's)")
+    add("-q", "--quiet", action="store_true", help="show nothing of IMAGE being fetched")
+    add_transfer_options(parser)
     add("--driver", choices=("native", "runc", "crun"), default="native", help="who runs it (native)")
     add("--explain", action="store_true", help="print what would be done, step by step, and do none of it")
     add("--json", action="store_true", help="with --explain: print an array of objects")

@@ -16,9 +16,10 @@ from app.cli.limiting import given_limits
 from app.cli.operating import tracing, wait_for
 from app.cli.run_options import add_create_options
 from app.cli.terminal import add_detach_keys, need_terminal, terminal_size
+from backends.assets import Transferring
 from backends.base import Creating, Holding, Removing, Waiting
 from backends.container import ContainerSpec
-from backends.errors import InnkeeperError, NotFound, StartFailed, UsageError, os_error_text
+from backends.errors import InnkeeperError, NoSuchImage, NotFound, StartFailed, UsageError, os_error_text
 from backends.model import Guest, GuestRef, Limits
 from backends.trace import Recorder
 
@@ -117,7 +118,7 @@ def create_verb(args: argparse.Namespace, context: Context) -> int:
         if args.explain:
             return _explain(args, context, backend, spec)
         with tracing(context, station, args.trace), _id_file(args.cidfile) as write_id:
-            guest = _create(context, station, backend, spec)
+            guest = _create(args, context, station, backend, spec)
             write_id(guest.ref.id)
             context.out.line(guest.ref.id)
     return 0
@@ -141,7 +142,7 @@ def _run(args: argparse.Namespace, context: Context) -> int:
             need_terminal("run")
         with tracing(context, station, args.trace):
             with _id_file(args.cidfile) as write_id:
-                guest = _create(context, station, backend, spec)
+                guest = _create(args, context, station, backend, spec)
                 write_id(guest.ref.id)
             # Its keeper removes it, also when we are killed; till then we want its output and exit code.
             is_held = args.rm and not args.detach
@@ -209,10 +210,36 @@ def _id_file(path: str | None) -> Iterator[Callable[[str], None]]:
             place.unlink(missing_ok=True)
 
 
-def _create(context: Context, station: Workstation, backend: Backend, spec: ContainerSpec) -> Guest:
+def _create(
+    args: argparse.Namespace, context: Context, station: Workstation, backend: Backend, spec: ContainerSpec
+) -> Guest:
+    """Create it, and fetch its image before if it is to be fetched. What is fetched stays, whatever comes of it."""
+    if args.pull == "always":
+        _fetch(args, context, station, backend, spec.image)
+    try:
+        return _create_from_what_is_here(context, station, backend, spec)
+    except NoSuchImage:  # nothing has been made
+        if args.pull != "missing" or not isinstance(backend, Transferring):
+            raise
+    _fetch(args, context, station, backend, spec.image)
+    return _create_from_what_is_here(context, station, backend, spec)
+
+
+def _create_from_what_is_here(context: Context, station: Workstation, backend: Backend, spec: ContainerSpec) -> Guest:
     guest = wait_for(context, station.submit("guest.create", backend=backend.name, spec=spec))
     assert isinstance(guest, Guest)
     return guest
+
+
+def _fetch(args: argparse.Namespace, context: Context, station: Workstation, backend: Backend, name: str) -> None:
+    from app.cli.transfers import pull
+
+    try:
+        pull(args, context, station, backend, name)
+    except InnkeeperError as error:
+        if args.pull == "missing":
+            error.add_note(f"there is no image {name} here")
+        raise
 
 
 def _foreground(args: argparse.Namespace, context: Context, backend: Backend, guest: Guest) -> Foreground:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from backends.errors import AmbiguousName, Busy, NotFound, UsageError
+from backends.errors import AmbiguousName, Busy, NoSuchImage, NotFound, UsageError
 from backends.image import Image, ImageLayer, Pruned, PruneOptions, short_id
 
 PLATFORM = "linux/amd64"
@@ -81,7 +81,7 @@ class Gallery:
         if len(fits) > 1:
             raise AmbiguousName(f"{name!r} fits {len(fits)} images")
         if not fits:
-            raise NotFound(f"there is no image {name!r}", hint="known: " + ", ".join(list(self._names)[:12]))
+            raise NoSuchImage(f"there is no image {name!r}", hint="known: " + ", ".join(list(self._names)[:12]))
         return fits[0]
 
     def has(self, name: str) -> bool:

@@ -68,7 +68,8 @@ def test_stdin_reaches_the_program_whole_and_ends(native: Inn) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments, code", [(["host", "nosuch"], 127), (["host", "/etc/passwd"], 126), (["nosuch", "true"], 125)]
+    "arguments, code",
+    [(["host", "nosuch"], 127), (["host", "/etc/passwd"], 126), (["--pull", "never", "nosuch", "true"], 125)],
 )
 def test_what_does_not_start_has_dockers_exit_codes(native: Inn, arguments: list[str], code: int) -> None:
     done = native("run", "--rm", *arguments)

@@ -131,7 +131,7 @@ def test_without_an_image_only_the_image_is_missing(inn: Inn) -> None:
 
 def test_the_id_goes_to_a_new_file_and_only_when_something_was_made(inn: Inn, tmp_path: Path) -> None:
     path = tmp_path / "id"
-    assert inn("create", "--cidfile", str(path), "nosuch-image", "true").code == 1
+    assert inn("create", "--pull", "never", "--cidfile", str(path), "nosuch-image", "true").code == 1
     assert not path.exists()
     done = inn("create", "--cidfile", str(path), "base", "true")
     assert path.read_text() == done.out.strip()

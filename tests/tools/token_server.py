@@ -34,11 +34,11 @@ class TokenServer:
     """What it was asked: user, scopes, method."""
 
     refused: int = 0
-    lasts_s: int = 300
+    lasts_s: float = 300
 
 
 @contextmanager
-def handing_out(folder: Path, users: Mapping[str, str], *, lasts_s: int = 300) -> Iterator[TokenServer]:
+def handing_out(folder: Path, users: Mapping[str, str], *, lasts_s: float = 300) -> Iterator[TokenServer]:
     """Run a token server on loopback, plain HTTP."""
     folder.mkdir(parents=True, exist_ok=True)
     key, certificate = folder / "token.key", folder / "token.crt"
@@ -116,13 +116,13 @@ def _granted(scope: str, user: str) -> dict[str, object]:
     return {"type": kind, "name": name, "actions": allowed}
 
 
-def _token(key: Path, certificate: Path, user: str, access: list[dict[str, object]], lasts_s: int) -> str:
+def _token(key: Path, certificate: Path, user: str, access: list[dict[str, object]], lasts_s: float) -> str:
     der = subprocess.run(
         ["openssl", "x509", "-in", str(certificate), "-outform", "DER"], capture_output=True, check=True
     ).stdout
     now = int(time.time())
     header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(der).decode()]}
-    claims = {"iss": ISSUER, "sub": user, "aud": SERVICE, "exp": now + lasts_s, "nbf": now - 10, "iat": now,
+    claims = {"iss": ISSUER, "sub": user, "aud": SERVICE, "exp": int(now + lasts_s), "nbf": now - 10, "iat": now,
               "jti": str(time.monotonic_ns()), "access": access}  # fmt: skip
     signed = f"{_url64(json.dumps(header).encode())}.{_url64(json.dumps(claims).encode())}"
     signature = subprocess.run(

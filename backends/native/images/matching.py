@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backends.errors import AmbiguousName, InnkeeperError, NotFound
+from backends.errors import AmbiguousName, InnkeeperError, NoSuchImage
 from backends.native.images.reference import Reference
 from backends.native.images.stored import StoredImage
 
@@ -39,7 +39,7 @@ def is_called(image: StoredImage, wanted: Reference) -> bool:
     if wanted.digest not in (image.digest, *image.indexes):
         return False
     names = [Reference.parse(name).name for name in image.names]
-    return wanted.name in names
+    return not names or wanted.name in names
 
 
 def name_for(image: StoredImage, asked: str) -> str:
@@ -53,7 +53,9 @@ def name_for(image: StoredImage, asked: str) -> str:
 
 def one(name: str, found: Sequence[StoredImage]) -> StoredImage:
     if not found:
-        raise NotFound(f"there is no image {name}", hint="see: inn image ls; fetch it: inn image pull, or import one")
+        raise NoSuchImage(
+            f"there is no image {name}", hint="see: inn image ls; fetch it: inn image pull, or import one"
+        )
     ids = {image.id for image in found}
     if len(ids) > 1:
         raise AmbiguousName(f"{name} is the beginning of {len(ids)} ids", hint="give more digits")

@@ -1,0 +1,188 @@
+"""`image push`: the blobs that are not there, several at once, then the manifest, which makes an image of them.
+
+Where another repository of the registry has a layer it is taken over from there. Layers that are plain tars are
+compressed first, which gives the image another manifest in the registry than it has here.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+from backends.errors import InnkeeperError, NotFound, PermissionDenied
+from backends.native.images.blobs import digest_of
+from backends.native.images.manifest import (
+    LAYER,
+    MANIFEST,
+    Descriptor,
+    Manifest,
+    dump,
+    parse_manifest,
+)
+from backends.native.images.media import as_oci
+from backends.native.registry import session, settings
+from backends.native.registry.failures import Answered, Broken
+from backends.trace import Progress
+
+if TYPE_CHECKING:
+    from backends.image import TransferOptions
+    from backends.native.images.blobs import Blobs
+    from backends.native.images.reference import Reference
+    from backends.native.registry.client import Client
+    from backends.native.registry.web import Patience, Web
+    from backends.trace import Recorder
+
+AT_ONCE = 4
+_BLOCK = 1 << 17
+_LARGEST = 4 << 20
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+def push(
+    reference: Reference,
+    manifest_digest: str,
+    options: TransferOptions,
+    blobs: Blobs,
+    recorder: Recorder,
+    *,
+    elsewhere: Mapping[str, Sequence[str]] | None = None,
+    patience: Patience | None = None,
+) -> str:
+    """Send an image; return the digest that the registry knows it by. Hold blobs.using() meanwhile.
+
+    elsewhere: for layers by digest, other repositories of the same registry that are likely to have them.
+    Raises PermissionDenied, BackendUnavailable, Cancelled, InnkeeperError (a blob is missing here).
+    """
+    data = blobs.read(manifest_digest, _LARGEST)
+    manifest = parse_manifest(data, f"the manifest of {reference}")
+    place = settings.places(reference.registry, reference.repository, by_digest=False, settings=settings.read())[-1]
+    with session.clients([place], options, recorder, patience) as (web, (client,)):
+        data, manifest = _compressed(data, manifest, options.compression, blobs, recorder)
+        Sender(web, client, blobs, recorder, elsewhere or {}).send_all(manifest)
+        recorder.check()
+        what = str(reference)
+        client.put_manifest(reference.tag or digest_of(data), data, manifest.media_type, what)
+    return digest_of(data)
+
+
+class Sender:
+    """Sends blobs to one repository."""
+
+    def __init__(
+        self, web: Web, client: Client, blobs: Blobs, recorder: Recorder, elsewhere: Mapping[str, Sequence[str]]
+    ) -> None:
+        self._web, self._client, self._blobs, self._recorder = web, client, blobs, recorder
+        self._elsewhere = elsewhere
+
+    def send_all(self, manifest: Manifest) -> None:
+        """Send all layers, then the configuration; the first failure ends all of it."""
+        unique = {layer.digest: layer for layer in manifest.layers if not layer.is_foreign}
+        for layer in unique.values():
+            if not self._blobs.has(layer.digest):
+                raise NotFound(f"layer {layer.digest} is not here any more: the image cannot be pushed")
+        with ThreadPoolExecutor(AT_ONCE, "registry push") as pool:
+            futures = [pool.submit(self.send, layer) for layer in unique.values()]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            failed = [error for future in done if (error := future.exception()) is not None]
+            self._is_over = bool(failed)
+            for future in futures:
+                future.cancel()
+        if failed:
+            raise next((error for error in failed if not isinstance(error, _GivenUp)), failed[0])
+        self.send(manifest.config, shown=False)
+
+    _is_over = False
+
+    def send(self, blob: Descriptor, *, shown: bool = True) -> None:
+        """Send one blob unless it is there. Raises InnkeeperError."""
+        if self._is_over:
+            return
+        if self._client.has_blob(blob.digest, to_push=True):
+            return self._tell(blob, "already there", blob.size, shown)
+        for source in self._elsewhere.get(blob.digest, ())[:2]:
+            if self._is_taken_over(blob, source):
+                return self._tell(blob, f"taken over from {source}", blob.size, shown)
+
+        def read(begin: int, length: int) -> Iterator[bytes]:
+            return self._read(blob, begin, length, shown)
+
+        failures = 0
+        while True:
+            try:
+                self._client.upload(self._client.begin_upload(), blob.digest, blob.size, read)
+            except Broken as error:
+                failures += 1
+                if failures >= self._web.patience.attempts:
+                    raise
+                self._web.rest(failures, error.message)
+            else:
+                return self._tell(blob, "done", blob.size, shown)
+
+    def _is_taken_over(self, blob: Descriptor, source: str) -> bool:
+        try:
+            return self._client.is_mounted(blob.digest, source)
+        except (PermissionDenied, NotFound, Answered):  # that it is kept from us is no reason not to push
+            return False
+
+    def _read(self, blob: Descriptor, begin: int, length: int, shown: bool) -> Iterator[bytes]:
+        end = begin + length
+        with self._blobs.open(blob.digest) as file:
+            file.seek(begin)
+            while begin < end and (data := file.read(min(_BLOCK, end - begin))):
+                self._recorder.check()
+                if self._is_over:
+                    raise _GivenUp("given up because another layer failed")
+                self._tell(blob, "uploading", begin, shown)
+                begin += len(data)
+                yield data
+
+    def _tell(self, blob: Descriptor, text: str, done: int, shown: bool) -> None:
+        if shown:
+            self._recorder.progress(Progress(blob.digest, text, done, blob.size))
+
+
+class _GivenUp(InnkeeperError):
+    """Not worth a word: another one failed."""
+
+
+def _compressed(
+    data: bytes, manifest: Manifest, compression: str, blobs: Blobs, recorder: Recorder
+) -> tuple[bytes, Manifest]:
+    """Return the manifest with all layers compressed; itself where they are."""
+    layers = [as_oci(layer) for layer in manifest.layers]
+    if not any(layer.media_type == LAYER for layer in layers):
+        return data, manifest
+    packed = [_pack(layer, compression, blobs, recorder) if layer.media_type == LAYER else layer for layer in layers]
+    raw = dict(manifest.raw) | {
+        "mediaType": MANIFEST,
+        "config": as_oci(manifest.config).to_json(),
+        "layers": [layer.to_json() for layer in packed],
+    }
+    data = dump(raw)
+    return data, parse_manifest(data)
+
+
+def _pack(layer: Descriptor, compression: str, blobs: Blobs, recorder: Recorder) -> Descriptor:
+    """Return the layer compressed, as a blob of the store; the same tar always gives the same bytes."""
+    squeeze = _compressor(compression)
+    done = 0
+    with blobs.open(layer.digest) as file, blobs.ingest() as ingest:
+        while block := file.read(_BLOCK):
+            recorder.check()
+            done += len(block)
+            recorder.progress(Progress(layer.digest, "compressing", min(done, layer.size - 1), layer.size))
+            ingest.write(squeeze.compress(block))
+        ingest.write(squeeze.flush())
+        size, digest = ingest.offset, ingest.commit()
+    recorder.progress(Progress(layer.digest, "compressed", layer.size, layer.size))
+    return Descriptor(f"{LAYER}+{compression}", digest, size, annotations=layer.annotations)
+
+
+def _compressor(compression: str) -> Any:
+    if compression != "zstd":
+        return zlib.compressobj(6, wbits=_GZIP)
+    from zstandard import ZstdCompressor
+
+    return ZstdCompressor(level=3).compressobj()
