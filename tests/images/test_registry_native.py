@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -106,6 +107,48 @@ def test_a_container_of_an_image_that_is_not_here_pulls_it_and_runs(inn: Inn, re
     assert registry.requests() == []
     assert inn("run", "--rm", "-q", "--pull", "always", "--plain-http", name) == "hello\n"
     assert [asked.path for asked in registry.requests()] == ["/v2/app/manifests/1"]
+
+
+def test_the_quick_way_of_run_leaves_an_image_that_is_not_here_to_the_slow_one(
+    inn: Inn, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(os.environ["CONTAINERS_REGISTRIES_CONF"]).write_text(
+        f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n'
+    )
+    inn("run", "--rm", "host", "true")  # the spawner is up now
+
+    assert inn("run", "--rm", f"{registry.address}/app:1") == "hello\n"
+    registry.forget()
+    assert inn("run", "--rm", f"{registry.address}/app:1") == "hello\n"
+    assert registry.requests() == []
+
+
+def test_ctrl_c_ends_a_pull_and_leaves_no_image(inn: Inn, tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "oci", [{"big": os.urandom(2_000_000)}])
+    ends = threading.Event()
+
+    def twist(asked: Asked) -> bool:
+        if "/blobs/" in asked.path and len(asked.blob()) > 100_000:
+            ends.wait(20)
+        return False
+
+    with serving_oddly(layout, twist) as registry:
+        process = subprocess.Popen(
+            inn.command("run", "--plain-http", f"{registry.address}/app:1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            wait_until(lambda: registry.count("/blobs/") == 2)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=15)
+        finally:
+            ends.set()
+    assert process.returncode == 130
+    assert b": cancelled\n" in said
+    assert b"Traceback" not in said
+    assert inn("ps", "-q") == ""
+    with inn.backend() as backend:
+        assert [image.name for image in backend.images()] == ["host"]
 
 
 def test_never_means_never(inn: Inn, registry: Registry) -> None:

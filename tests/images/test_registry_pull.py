@@ -281,7 +281,48 @@ def test_two_pulls_at_once_share_what_they_bring(tmp_path: Path, mover: Mover) -
     assert len(layers) == len(set(layers)) == 2
 
 
+def test_who_waits_for_another_pull_of_the_same_layer_can_be_cancelled(tmp_path: Path, mover: Mover) -> None:
+    layout = _big(tmp_path / "oci")
+    manifest = json.loads((layout.folder / "index.json").read_text())["manifests"][0]["digest"]
+    layer = parse_manifest((layout.folder / "blobs/sha256" / manifest[7:]).read_bytes()).layers[0]
+    with serving_oddly(layout) as registry, mover.blobs.ingest(layer.digest, layer.size):
+        mover.watcher.enough = lambda progress: registry.count("/blobs/") > 0
+        with pytest.raises(Cancelled):
+            mover.pull(f"{registry.address}/app:1")
+
+
+def test_an_image_for_another_platform_alone_is_told_and_refused_where_it_matters(tmp_path: Path, mover: Mover) -> None:
+    layout = make_layout(tmp_path / "oci", [BASE], architecture="s390x")
+    with serving_oddly(layout) as registry:
+        mover.pull(f"{registry.address}/app:1")
+        assert any("is for linux/s390x" in line for line in mover.watcher.lines)
+        with pytest.raises(NotFound, match="is for linux/s390x, not for linux/arm64"):
+            mover.pull(f"{registry.address}/app:1", platform="linux/arm64")
+
+
 # Settings
+
+
+def test_proxies_are_those_of_the_environment(tmp_path: Path, mover: Mover, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = make_layout(tmp_path / "oci", [BASE])
+    with serving_oddly(layout) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://ann:s3%40cret@{proxy.address}")
+        mover.pull("registry.invalid:5000/app:1")
+        assert all(path.startswith("http://registry.invalid:5000/v2/app/") for _, path, _ in proxy.asked)
+        assert {headers["proxy-authorization"] for _, _, headers in proxy.asked} == {"Basic YW5uOnMzQGNyZXQ="}
+
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        proxy.asked.clear()
+        mover.pull(f"{proxy.address}/app:1")
+        assert [path for _, path, _ in proxy.asked] == ["/v2/app/manifests/1"]
+
+
+def test_a_proxy_that_is_not_there_is_told_without_its_password(mover: Mover, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://ann:s3cret@127.0.0.1:1")
+
+    with pytest.raises(BackendUnavailable, match=r"through the proxy: Connection refused") as caught:
+        mover.pull("registry.invalid:5000/app:1")
+    assert "s3cret" not in caught.value.message
 
 
 def test_mirrors_are_asked_first_and_the_registry_when_they_have_nothing(

@@ -16,7 +16,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -111,13 +111,16 @@ class Blobs:
                 ingest.write(data)
             return ingest.commit()
 
-    def ingest(self, digest: str | None = None, size: int | None = None) -> Ingest:
-        """Return what takes in a blob, to be used with `with`. Raises Cancelled, InnkeeperError.
+    def ingest(
+        self, digest: str | None = None, size: int | None = None, check: Callable[[], None] | None = None
+    ) -> Ingest:
+        """Return what takes in a blob, to be used with `with`. Raises InnkeeperError.
 
         With a digest it goes on where an earlier one was cut short (`offset`), and waits while somebody else takes in
-        the same blob; then `is_here` may be true, and there is nothing to write.
+        the same blob; then `is_here` may be true, and there is nothing to write. While it waits, `check` is called
+        now and then, and may raise Cancelled.
         """
-        return Ingest(self, self.prepared(), digest and check_digest(digest), size)
+        return Ingest(self, self.prepared(), digest and check_digest(digest), size, check)
 
     def prepared(self) -> Path:
         """Make the folders, and return the one that blobs are in while they come."""
@@ -184,8 +187,15 @@ def _flock_within(fd: int, kind: int, timeout_s: float) -> None:
 class Ingest:
     """A blob on its way in; used with `with`. Left by an exception it stays resumable, if its digest is known."""
 
-    def __init__(self, blobs: Blobs, folder: Path, digest: str | None, size: int | None) -> None:
-        self._blobs, self._digest, self._size = blobs, digest, size
+    def __init__(
+        self,
+        blobs: Blobs,
+        folder: Path,
+        digest: str | None,
+        size: int | None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self._blobs, self._digest, self._size, self._check = blobs, digest, size, check
         self._path = folder / (digest.removeprefix(_PREFIX) if digest else f".{secrets.token_hex(8)}")
         self._fd = -1
         self._hash: _Hash | None = None
@@ -196,7 +206,7 @@ class Ingest:
         """The whole blob is in the store; there is nothing to write, and commit() only says so."""
 
     def __enter__(self) -> Self:
-        self._fd = _lock_new(self._path)
+        self._fd = _lock_new(self._path, self._check)
         try:
             if self._digest and self._blobs.has(self._digest):
                 self.is_here, self.offset = True, self._blobs.size(self._digest)
@@ -271,12 +281,15 @@ class Ingest:
         os.close(self._fd)  # last: the next who waits for this blob finds all in order
 
 
-def _lock_new(path: Path) -> int:
-    """Return a descriptor of a file, made if need be, that nobody else writes."""
+def _lock_new(path: Path, check: Callable[[], None] | None = None) -> int:
+    """Return a descriptor of a file, made if need be, that nobody else writes; raises what check does meanwhile."""
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            if check is None:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            else:
+                _flock_checking(fd, check)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(path), os.fstat(fd)):
                     return fd
@@ -284,3 +297,12 @@ def _lock_new(path: Path) -> int:
             os.close(fd)
             raise
         os.close(fd)  # its last holder made it a blob, or removed it
+
+
+def _flock_checking(fd: int, check: Callable[[], None]) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            check()
+            time.sleep(0.05)

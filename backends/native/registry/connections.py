@@ -11,7 +11,7 @@ import urllib.request
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -92,9 +92,19 @@ def manager_for(url: str, context: ssl.SSLContext | None, watch: Watch) -> urlli
         if context.verify_mode is ssl.CERT_NONE:
             urllib3.disable_warnings(InsecureRequestWarning)  # the user has asked for it
     proxy = _proxy_for(url)
-    manager = urllib3.ProxyManager(proxy, **keywords) if proxy else urllib3.PoolManager(**keywords)
+    manager = _through(proxy, keywords) if proxy else urllib3.PoolManager(**keywords)
     manager.pool_classes_by_scheme = _pools(watch)
     return manager
+
+
+def _through(proxy: str, keywords: dict[str, Any]) -> urllib3.PoolManager:
+    """Return a pool whose connections go through a proxy, with the user and password that are in its URL."""
+    parts = urlsplit(proxy)
+    if parts.username:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        keywords["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=pair)
+        proxy = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urllib3.ProxyManager(proxy, **keywords)
 
 
 class _Watched:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from backends.errors import BackendUnavailable, Cancelled, InnkeeperError, NotFound, PermissionDenied
 from backends.native.images.blobs import digest_of
-from backends.native.images.manifest import Descriptor, Manifest, is_index, parse_index, parse_manifest
+from backends.native.images.config import Config, parse_config
+from backends.native.images.manifest import MAX_BYTES, Descriptor, is_index, parse_index, parse_manifest
 from backends.native.images.platforms import Platform, choose
 from backends.native.registry import session
 from backends.native.registry.failures import Answered, Broken, printable
@@ -53,8 +54,12 @@ def pull(
             indexes.append(_chosen(client, indexes[-1], wanted, reference))
         raw = indexes.pop()
         manifest = parse_manifest(raw, f"the manifest of {reference}")
-        others = [other for other in clients if other is not client]
-        Fetcher(web, [client, *others], blobs, recorder).fetch_all(manifest)
+        fetcher = Fetcher(web, [client, *(other for other in clients if other is not client)], blobs, recorder)
+        fetcher.fetch(manifest.config, shown=False)
+        _check_platform(
+            parse_config(blobs.read(manifest.config.digest, MAX_BYTES)), wanted, options, reference, recorder
+        )
+        fetcher.fetch_all(manifest.layers)
         for found in (raw, *indexes):
             blobs.put(found)
         return digest_of(data)
@@ -83,6 +88,18 @@ def _chosen(client: Client, index: bytes, wanted: Platform, reference: Reference
     return client.manifest(entries[number].digest, str(reference))
 
 
+def _check_platform(
+    config: Config, wanted: Platform, options: TransferOptions, reference: Reference, recorder: Recorder
+) -> None:
+    """An image that is not in an index may be for anything. What was asked for has to be so; else it is only said."""
+    if not config.platform.architecture or wanted.runs(config.platform) is not None:
+        return
+    text = f"{reference} is for {printable(str(config.platform), 40)}, not for {wanted}"
+    if options.platform:
+        raise NotFound(text)
+    recorder.say(text)
+
+
 class Fetcher:
     """Brings blobs from the first of several places that has them."""
 
@@ -90,10 +107,9 @@ class Fetcher:
         self._web, self._clients, self._blobs, self._recorder = web, clients, blobs, recorder
         self._patience = web.patience
 
-    def fetch_all(self, manifest: Manifest) -> None:
-        """Bring the configuration and all layers; the first failure ends all of it."""
-        self.fetch(manifest.config, shown=False)
-        unique = {layer.digest: layer for layer in manifest.layers if not self._is_left_out(layer)}
+    def fetch_all(self, layers: Sequence[Descriptor]) -> None:
+        """Bring all layers; the first failure ends all of it."""
+        unique = {layer.digest: layer for layer in layers if not self._is_left_out(layer)}
         failed = []
         with ThreadPoolExecutor(AT_ONCE, "registry pull") as pool:
             futures = [pool.submit(self.fetch, layer) for layer in unique.values()]
@@ -120,7 +136,7 @@ class Fetcher:
         """Bring one blob. Raises InnkeeperError."""
         if self._is_over:
             return
-        with self._blobs.ingest(blob.digest, blob.size) as ingest:
+        with self._blobs.ingest(blob.digest, blob.size, self._recorder.check) as ingest:
             if ingest.is_here:
                 return self._tell(blob, "already here", blob.size, shown)
             resumed_at = ingest.offset
