@@ -56,9 +56,8 @@ def pull(
         manifest = parse_manifest(raw, f"the manifest of {reference}")
         fetcher = Fetcher(web, [client, *(other for other in clients if other is not client)], blobs, recorder)
         fetcher.fetch(manifest.config, shown=False)
-        _check_platform(
-            parse_config(blobs.read(manifest.config.digest, MAX_BYTES)), wanted, options, reference, recorder
-        )
+        config = parse_config(blobs.read(manifest.config.digest, MAX_BYTES))
+        _check_platform(config, wanted, options, reference, recorder)
         fetcher.fetch_all(manifest.layers)
         for found in (raw, *indexes):
             blobs.put(found)
