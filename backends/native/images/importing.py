@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import time
@@ -18,7 +17,7 @@ from backends.native.images.config import time_text
 from backends.native.images.listing import as_image
 from backends.native.images.manifest import CONFIG, LAYER, Descriptor, dump
 from backends.native.images.platforms import Platform
-from backends.native.images.reading import BLOCK, Peeked, Source, layer_type, plain
+from backends.native.images.reading import BLOCK, Peeked, Source, diff_id_of, layer_compression, layer_type, plain
 from backends.native.images.reference import parse_name
 from backends.native.images.store import ImageStore
 from backends.native.images.strict_json import Malformed
@@ -88,7 +87,10 @@ class TakeIn(KernelStep):
         self.taken.blobs.add(digest)
         media_type = layer_type(peeked.start) if is_kept else LAYER
         with self.store.blobs.open(digest) as blob:
-            diff_id = _diff_id(plain(blob, peeked.compression if is_kept else ""), self.recorder)
+            if not plain(blob, layer_compression(media_type)).read(512).strip(b"\0"):
+                raise InnkeeperError("the archive is empty: no root file system in it")
+        with self.store.blobs.open(digest) as blob:
+            diff_id = diff_id_of(blob, media_type, self.recorder.check)
         return Descriptor(media_type, digest, self.store.blobs.size(digest)), diff_id
 
     def _copy(self, source: Source, ingest: Ingest) -> None:
@@ -102,18 +104,6 @@ def _tar_command(path: str) -> list[str]:
     return ["tar", "-C", path, "--sort=name", "--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*",
             "--one-file-system", "--pax-option=delete=atime,delete=ctime,exthdr.name=%d/PaxHeaders/%f",
             "-c", "."]  # fmt: skip
-
-
-def _diff_id(source: Source, recorder: Recorder) -> str:
-    """Return the digest of a tar, which has to have something in it."""
-    hashed, is_first = hashlib.sha256(), True
-    while block := source.read(BLOCK):
-        if is_first and not block[:512].strip(b"\0"):
-            raise InnkeeperError("the archive is empty: no root file system in it")
-        is_first = False
-        hashed.update(block)
-        recorder.check()
-    return "sha256:" + hashed.hexdigest()
 
 
 def import_image(store: ImageStore, name: str, source: str | BinaryIO, recorder: Recorder) -> Image:

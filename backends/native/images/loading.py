@@ -40,21 +40,26 @@ _CONTAINERD_NAME = "io.containerd.image.name"
 
 def load(store: ImageStore, source: str | BinaryIO, recorder: Recorder) -> list[Image]:
     """Take all images from an archive or a folder, all or none. Raises NotFound, Malformed, UsageError …"""
-    with taking(store) as taken:
-        files = _Files(store, taken, recorder)
-        if isinstance(source, str) and os.path.isdir(source):
-            files.take_folder(Path(source))
-        elif isinstance(source, str):
-            try:
-                with open(source, "rb") as stream:
-                    files.take_archive(stream)
-            except FileNotFoundError:
-                raise NotFound(f"there is no {source}") from None
-        else:
-            files.take_archive(source)
-        found = _Reading(store, files).images()
-        images = store.put_all(found, recorder, taken=taken)
+    try:
+        with taking(store) as taken:
+            files = _Files(store, taken, recorder)
+            _take(files, source)
+            images = store.put_all(_Reading(store, files).images(), recorder, taken=taken)
+    except Malformed as error:
+        raise Malformed(f"cannot load images: {error.message}", hint=error.hint) from None
     return [as_image(store, image, name) for image, names in images for name in names or ("",)]
+
+
+def _take(files: _Files, source: str | BinaryIO) -> None:
+    if not isinstance(source, str):
+        return files.take_archive(source)
+    if os.path.isdir(source):
+        return files.take_folder(Path(source))
+    try:
+        with open(source, "rb") as stream:
+            files.take_archive(stream)
+    except FileNotFoundError:
+        raise NotFound(f"there is no {source}") from None
 
 
 @dataclass(slots=True)
@@ -75,15 +80,12 @@ class _Files:
         """Read an archive to its end."""
         peeked = Peeked(stream, self.recorder.check)
         if not peeked.start:
-            raise Malformed("cannot load images: it is empty")
-        try:
-            for member in members(plain(peeked, peeked.compression)):
-                if member.link:
-                    self.links[member.name] = member.link
-                else:
-                    self._take(member.name, member, member.size)
-        except Malformed as error:
-            raise Malformed(f"cannot load images: {error.message}") from None
+            raise Malformed("it is empty")
+        for member in members(plain(peeked, peeked.compression)):
+            if member.link:
+                self.links[member.name] = member.link
+            else:
+                self._take(member.name, member, member.size)
 
     def take_folder(self, folder: Path) -> None:
         """Read an OCI layout that is a folder, or an archive that was unpacked; links are not followed."""
@@ -179,12 +181,12 @@ class _Reading:
         is_docker, is_oci = self.files.has("manifest.json"), self.files.has("index.json")
         if not is_docker and not is_oci:
             hint = "a root file system becomes an image by: inn image import"
-            raise Malformed("cannot load images: neither manifest.json nor index.json is in it", hint=hint)
+            raise Malformed("neither manifest.json nor index.json is in it", hint=hint)
         found = self._of_layout() if is_oci else []
         if is_docker:
             found = self._of_docker(found)
         if not found:
-            raise Malformed("cannot load images: there is none in it")
+            raise Malformed("there is none in it")
         return found
 
     def _of_layout(self) -> list[tuple[str, list[str]]]:
@@ -208,7 +210,7 @@ class _Reading:
                     self._have(layer, f"a layer of {what}")
             return self.files.put(data)
         if depth >= 4:
-            raise Malformed("cannot load images: indexes are nested deeper than 4")
+            raise Malformed("indexes are nested deeper than 4")
         here = [each for each in manifest.parse_index(data, what) if self.files.has(_place(each.digest))]
         from backends.native.images.platforms import choose
 
@@ -224,7 +226,7 @@ class _Reading:
     def _have(self, entry: Descriptor, what: str) -> None:
         digest, size = self.files.blob(_place(entry.digest), what)
         if digest != entry.digest or size != entry.size:
-            raise Malformed(f"cannot load images: {what} is not what it should be: {digest[:19]}, {size} bytes")
+            raise Malformed(f"{what} is not what it should be: {digest[:19]}, {size} bytes")
 
     def _of_docker(self, of_layout: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
         """Return the images of manifest.json; those in index.json too keep the manifest that they have there."""
@@ -251,7 +253,7 @@ class _Reading:
     def _path(self, value: object, what: str) -> str:
         path = a_text(value, f"{what} of manifest.json")
         if not path or path.startswith("/") or ".." in path.split("/"):
-            raise Malformed(f"cannot load images: {what} in manifest.json leads out of the archive: {path[:100]!r}")
+            raise Malformed(f"{what} in manifest.json leads out of the archive: {path[:100]!r}")
         return os.path.normpath(path)
 
     def _layer(self, value: object) -> Descriptor:
@@ -268,4 +270,4 @@ def _name(text: str) -> str:
     """Return a name from an archive; one that is none is an error, and not another name. Raises Malformed."""
     with suppress(UsageError):
         return str(parse_name(text))
-    raise Malformed(f"cannot load images: {text[:100]!r} in it is no name of an image")
+    raise Malformed(f"{text[:100]!r} in it is no name of an image")

@@ -79,11 +79,11 @@ def parse_manifest(data: bytes, what: str = "the manifest") -> Manifest:
     raw = parse(data, what, MAX_BYTES)
     media_type = _media_type(raw, what)
     if media_type not in MANIFESTS:
-        raise Unsupported(f"{what} is no image but {media_type[:100] or 'of no known type'}")
+        raise Unsupported(f"{what} is no image but {media_type[:100]!r}")
     config = descriptor(raw.get("config"), f"config of {what}")
     if config.media_type not in CONFIGS or raw.get("artifactType"):
         kind = a_text(raw.get("artifactType"), what) or config.media_type
-        raise Unsupported(f"{what} is of an artifact that is no image: {kind[:100]}")
+        raise Unsupported(f"{what} is of an artifact that is no image: {kind[:100]!r}")
     entries = a_list(raw.get("layers"), f"layers of {what}")
     if len(entries) > MAX_LAYERS:
         raise Malformed(f"{what} has more than {MAX_LAYERS} layers")

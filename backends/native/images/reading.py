@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import lzma
 import zlib
 from collections.abc import Callable
@@ -59,6 +60,20 @@ def layer_type(start: bytes) -> str:
     if compression not in _LAYER_TYPES:
         raise Unsupported(f"a layer is compressed with {compression}, which images do not have")
     return _LAYER_TYPES[compression]
+
+
+def layer_compression(media_type: str) -> str:
+    """Return how a layer of a media type is compressed."""
+    return next((name for name in ("gzip", "zstd") if media_type.endswith(name)), "")
+
+
+def diff_id_of(blob: Source, media_type: str, check: Callable[[], None] = lambda: None) -> str:
+    """Return the digest of a layer's tar. Raises Malformed, and what `check` does."""
+    source, hashed = plain(blob, layer_compression(media_type)), hashlib.sha256()
+    while block := source.read(BLOCK):
+        hashed.update(block)
+        check()
+    return "sha256:" + hashed.hexdigest()
 
 
 class _Plain:

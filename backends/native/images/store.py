@@ -38,6 +38,7 @@ from backends.native.images.manifest import (
 from backends.native.images.matching import has_id, is_called, is_hex, is_name, name_for, one
 from backends.native.images.media import as_oci
 from backends.native.images.platforms import Platform, choose
+from backends.native.images.reading import diff_id_of
 from backends.native.images.reference import Reference, parse_name
 from backends.native.images.stored import StoredImage
 from backends.native.images.strict_json import Malformed
@@ -260,7 +261,15 @@ class ImageStore:
         for layer, diff_id, chain_id in image.layers:
             if not self.layers.has(chain_id):
                 self.unpack_layer(layer, diff_id, parent, recorder, taken)
+            elif taken is not None and layer.digest in taken.blobs:  # new, but the same once it is unpacked, it says
+                self._check_diff_id(layer, diff_id, recorder)
             parent = chain_id
+
+    def _check_diff_id(self, layer: Descriptor, diff_id: str, recorder: Recorder) -> None:
+        with self.blobs.open(layer.digest) as blob:
+            found = diff_id_of(blob, layer.media_type, recorder.check)
+        if found != diff_id:
+            raise Malformed(f"layer {layer.digest} is not what it should be: its content is {found}, not {diff_id}")
 
     def unpack_layer(
         self, layer: Descriptor, diff_id: str, parent: str, recorder: Recorder, taken: Taken | None = None

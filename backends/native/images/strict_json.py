@@ -17,12 +17,21 @@ _MAX_DIGITS = 20
 """Sizes are int64; more digits only cost time."""
 
 
+_LONGEST = 500
 _NO_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+|"', re.DOTALL)
 """Strings, and all else that opens and closes nothing."""
 
 
 class Malformed(InnkeeperError):
-    """Other people's JSON that is not what it should be."""
+    """What others wrote is not what it should be; what is quoted of it stays on one line."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(on_one_line(message), hint=hint)
+
+
+def on_one_line(text: str) -> str:
+    """Return other people's text as part of a message: without control characters, and not endless."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
 
 
 def parse(data: bytes, what: str, limit_bytes: int = 4 << 20) -> dict[str, Any]:

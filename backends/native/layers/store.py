@@ -9,22 +9,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from backends.errors import InnkeeperError, NotFound
 from backends.native.images import rootfs
 from backends.native.images.blobs import check_digest
 from backends.native.images.config import chain_ids
-from backends.native.images.reading import Source
-from backends.native.images.reading import plain as decompressed
+from backends.native.images.reading import Source, layer_compression, plain
+from backends.native.layers.unpacking import unpack_tar
 from backends.trace import Recorder
 
 
@@ -50,12 +48,11 @@ class Layers:
         draft = self._draft()
         try:
             (draft / "fs").mkdir(mode=0o755)
-            plain = _Hashed(_plain(stream, media_type))
-            rootfs._unpack_tar(cast("BinaryIO", plain), str(draft / "fs"))
-            plain.drain()
-            if plain.diff_id != diff_id:
-                raise InnkeeperError(f"layer {diff_id} is not what it should be: its content is {plain.diff_id}")
-            _turn_whiteouts(draft / "fs")
+            tar = _Hashed(plain(stream, layer_compression(media_type)), recorder)
+            unpack_tar(tar, str(draft / "fs"))
+            tar.drain()
+            if tar.diff_id != diff_id:
+                raise InnkeeperError(f"layer {diff_id} is not what it should be: its content is {tar.diff_id}")
             return self._place_draft(draft, diff_id, parent_chain_id)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -127,34 +124,25 @@ class Layers:
         return gone
 
 
-def _plain(stream: BinaryIO, media_type: str) -> Source:
-    return decompressed(stream, next((name for name in ("gzip", "zstd") if media_type.endswith(name)), ""))
+class _Hashed:
+    """A stream of which the digest is known at its end; asks now and then whether to give up."""
 
+    def __init__(self, stream: Source, recorder: Recorder) -> None:
+        self._stream, self._recorder, self._hash = stream, recorder, hashlib.sha256()
 
-class _Hashed(io.RawIOBase):
-    def __init__(self, stream: Source) -> None:
-        self._stream, self._hash = stream, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes."""
+        self._recorder.check()
         data = self._stream.read(size)
         self._hash.update(data)
         return data
 
     def drain(self) -> None:
+        """Read what the unpacker did not want: what comes after the end of a tar is part of the layer."""
         while self.read(1 << 20):
             pass
 
     @property
     def diff_id(self) -> str:
+        """The digest of what was read."""
         return "sha256:" + self._hash.hexdigest()
-
-
-def _turn_whiteouts(root: Path) -> None:
-    for parent, _, files in os.walk(root):
-        for name in files:
-            if name == ".wh..wh..opq":
-                os.unlink(f"{parent}/{name}")
-                os.setxattr(parent, "trusted.overlay.opaque", b"y")
-            elif name.startswith(".wh."):
-                os.unlink(f"{parent}/{name}")
-                os.mknod(f"{parent}/{name[4:]}", stat.S_IFCHR, 0)
