@@ -30,11 +30,10 @@ from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
-from backends.native.making import Making
 from backends.native.network import tidy_bridge
 from backends.native.sampling import Sampling
-from backends.native.saving import Saving
 from backends.native.sweep import KEEPER, Sweeper
+from backends.native.templating import Templating
 from backends.native.transferring import Transferring
 from backends.registry import BackendConfig
 from backends.trace import Recorder
@@ -51,7 +50,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Transferring, Saving, Making, Lasting, Copying, Checkpointing, Looking):
+class NativeBackend(Transferring, Templating, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

@@ -10,7 +10,8 @@ from backends.errors import InnkeeperError, PermissionDenied, os_error_text
 
 _VERBS = (
     "guests inspect trace processes create explain run remove rename start stop kill restart pause resume wait exec "
-    "attach limits set_limits snapshots snapshot_create snapshot_restore snapshot_remove images image_import "
+    "attach limits set_limits snapshots snapshot_create snapshot_restore snapshot_remove snapshot_diff "
+    "clone templates template_create template_use template_remove images image_import "
     "image_remove image_inspect image_history image_tag image_load image_save image_prune "
     "image_pull image_push registry_login registry_logout "
     "clean set_restart_policy clear_log copy_in copy_out boot halt checkpoint restore"

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 
-from backends.errors import Busy, WrongState
+from backends.errors import Busy, InnkeeperError, WrongState
+from backends.image import FileChange
 from backends.model import (
     GuestRef,
     GuestState,
@@ -14,6 +15,7 @@ from backends.model import (
 )
 from backends.native.core import KEPT
 from backends.native.living import Living
+from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
 from backends.native.tracing import recorded
 from backends.trace import Recorder
@@ -61,6 +63,22 @@ class Saving(Living):
             finally:
                 with suppress(WrongState), recorded(recorder, trace, "freeze", f"thaw {group}", f"echo 0 > {file}"):
                     supervisor.exchange(sock, {"op": "resume"})
+
+    def snapshot_diff(self, ref: GuestRef, name: str, other: str | None = None) -> Sequence[FileChange]:
+        """Return what another snapshot, or the present state, has otherwise than a snapshot."""
+        from backends.native.comparing import differences  # which only this needs
+
+        try:
+            with self._store.locked(ref.id), SavedLayers(self._store.state_dir).using():
+                if other is None:
+                    with self._kept_still(ref, Recorder("client")) as (snapshots, _):
+                        snapshots.recover()
+                        return differences(snapshots.layers(name), snapshots.present_stack())
+                snapshots = Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name)
+                snapshots.recover()
+                return differences(snapshots.layers(name), snapshots.layers(other))
+        except RecursionError:
+            raise InnkeeperError(f"cannot compare {name}: folders in it are too deep") from None
 
     def snapshot_restore(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Put a snapshot in place; a live container is stopped for it and started again."""

@@ -68,6 +68,15 @@ class Snapshots:
         self.save(replace(record, snapshot=name), recorder, is_live=is_live, taken=described)
         return made
 
+    def present_stack(self) -> list[str]:
+        """Return the folders of the present files, top first; the first one is written to."""
+        return [str(self._folder / "upper"), *self._record().layers]
+
+    def present(self, recorder: Recorder, *, is_live: bool) -> tuple[list[str], Path | None]:
+        """Return the layers of the present files, as save() does, without a snapshot."""
+        self.recover()
+        return self.save(self._record(), recorder, is_live=is_live)
+
     def save(
         self, record: ContainerRecord, recorder: Recorder, *, is_live: bool, taken: dict[str, Any] | None = None
     ) -> tuple[list[str], Path | None]:

@@ -410,6 +410,11 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
+def hidden(folder: Path) -> list[Path]:
+    """Return what is half made or half removed in a folder; true only while nobody is making anything."""
+    return [path for path in _children(folder) if path.name.startswith(".")]
+
+
 def _flock(start: int, length: int) -> bytes:
     """Return a struct flock that asks for some bytes of a file (fcntl(2))."""
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)

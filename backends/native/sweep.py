@@ -18,6 +18,7 @@ from backends.native import drivers, nat, protocol, user_network, userns
 from backends.native.images.collecting import Collector
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
+from backends.native.layers_in_use import TEMPLATES
 from backends.native.network import detach, tidy_bridge
 from backends.native.networks.endpoint import DEFAULT
 from backends.native.networks.store import NetworkStore
@@ -25,7 +26,7 @@ from backends.native.record import ContainerRecord, Status
 from backends.native.restart import HOST, USER
 from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
-from backends.native.store import ContainerStore
+from backends.native.store import ContainerStore, hidden
 
 STANDS_BY = "stands-by"
 """File in the run folder: ids that the spawner has groups for, though no container may have them yet."""
@@ -188,7 +189,8 @@ class Sweeper:
     def _belonging_to_nobody(self) -> list[str]:
         done = []
         saved = SavedLayers(self._store.state_dir)
-        for path in (*self._store.half_made(), *saved.half_made()):
+        templates = hidden(self._store.state_dir / TEMPLATES)
+        for path in (*self._store.half_made(), *saved.half_made(), *templates):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():

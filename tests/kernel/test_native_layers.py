@@ -16,13 +16,13 @@ from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.tools.containers import now
+from tests.tools.dying import dies_at
 from tests.tools.needs import needs
 
 pytestmark = [needs("root", "cgroup.cpu", "overlay"), pytest.mark.timeout(180)]
 Run = Callable[..., Guest]
 Output = Callable[..., str]
 R = Recorder("test")
-_CHANGES = ("rename", "mkdir", "unlink", "rmdir", "chmod", "utime")
 
 
 def halted(native: NativeBackend, guest: Guest, output_of: Output, line: str) -> None:
@@ -184,39 +184,6 @@ def test_layers_of_a_container_with_users_of_its_own_keep_their_owners(
     assert seen(native, guest, output_of, "stat -c %u:%g /root/f; cat /root/f").split() == ["35:36", "on"]
     with native.copy_out(guest.ref, "/root/f").stream as stream:
         assert b"on\n" in stream.read()
-
-
-def dies_at(number: int, act: Callable[[], object]) -> bool:
-    """Do it in a process that is killed before its so manieth change of a folder; False if it had no so many."""
-    pid = os.fork()
-    if pid == 0:
-        left = number
-        try:
-            for name in _CHANGES:
-                setattr(os, name, _deadly(getattr(os, name), lambda: left))
-
-            def count() -> None:
-                nonlocal left
-                left -= 1
-
-            _deadly.count = count  # type: ignore[attr-defined]
-            act()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert status in (0, 77), status
-    return status == 77
-
-
-def _deadly(change: Callable[..., object], left: Callable[[], int]) -> Callable[..., object]:
-    def changed(*arguments: object, **options: object) -> object:
-        if left() <= 1:
-            os._exit(77)
-        _deadly.count()  # type: ignore[attr-defined]
-        return change(*arguments, **options)
-
-    return changed
 
 
 def test_killed_at_any_point_of_saving_it_starts_with_the_same_files(
