@@ -46,6 +46,7 @@ from backends.native.options.networks import wanted
 from backends.native.options.of_image import with_image
 from backends.native.origin import Origin
 from backends.native.record import ContainerRecord
+from backends.native.resolver.offer import OfferNames
 from backends.trace import Recorder, Step, StepRecord
 
 _END_TIMEOUT_S = 10.0
@@ -159,7 +160,7 @@ class Making(Living):
         files: _Files = {
             "hostname": hostname + "\n",
             "hosts": container_names.hosts_file(asked, hostname, record.endpoints),
-            "resolv.conf": container_names.resolv_conf(asked),
+            "resolv.conf": container_names.resolv_conf(asked, record.network),
         }
         folder = self._store.folder(record.id) / "etc"
         bound = {f"/etc/{name}": str(folder / name) for name in files}
@@ -172,11 +173,12 @@ class Making(Living):
         return files, spec.build(record.id, asked, origin.mounts, group, bound, own)
 
     def link_steps(self, container_id: str, pid: int) -> Sequence[Step]:
-        """Return what connects a container that is not made yet to the bridge, if that is up."""
+        """Return what connects a container that is not made yet to the bridge, if that is up, and to its names."""
         if not netlink.link_exists(self._bridge):
             return ()
         link, mac = host_link(container_id), mac_of(container_id, DEFAULT)
-        return [netlink.MakeVeth(link, "eth0", self._bridge, pid, mac)]
+        names = OfferNames(container_id, pid, str(self._store.run_dir))
+        return [netlink.MakeVeth(link, "eth0", self._bridge, pid, mac), names]
 
     def explain(self, asked: ContainerSpec) -> Sequence[tuple[str, Step]]:
         """Return the plan of a container that is not made."""

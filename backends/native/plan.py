@@ -20,7 +20,9 @@ from backends.model import Limits
 from backends.native import apparmor, nat, rootless, shaping
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
+from backends.native.options.names import asks_resolver
 from backends.native.record import ContainerRecord
+from backends.native.resolver.offer import OfferNames
 from backends.native.secrets import PlaceSecrets
 from backends.native.spec import limits_of
 from backends.native.user_network import NETWORK as USER_NETWORK
@@ -140,7 +142,14 @@ def _links(record: ContainerRecord, limits: Limits, run_dir: Path | None, pid: i
         return [ConnectByUser(pid, str(run_dir / "containers" / record.id))]
     if record.network != "bridge":
         return []
-    return [*_veth(record, run_dir, pid), *shaping.host_steps(shaping.links(record), limits)]
+    shaped = shaping.host_steps(shaping.links(record), limits)
+    return [*_veth(record, run_dir, pid), *shaped, *_names(record, run_dir, pid)]
+
+
+def _names(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
+    if not asks_resolver(record.network, record.publish, record.dns):
+        return []
+    return [OfferNames(record.id, pid, str(run_dir or ""))]
 
 
 def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:

@@ -15,7 +15,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from backends.native.code import LoadedCode
 from backends.native.core import PARENT
 from backends.native.network import bridge_name, tidy_bridge
 from backends.native.pool import Pool
+from backends.native.resolver import server as resolver
+from backends.native.resolver.keeper import ResolverKeeper
 from backends.native.revival import Revival
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore, new_id
@@ -54,6 +56,7 @@ class Spawner:
         self._backend.be_at(host)
         self._code = LoadedCode()
         self._pool = Pool(store.run_dir / STANDS_BY, self._fork_one_to_stand_by)
+        self._names = ResolverKeeper(store.run_dir, self._fork_resolver, self._is_resolver_needed)
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
         self._revival = Revival(store, host, self._revive)
@@ -67,24 +70,29 @@ class Spawner:
     def serve(self) -> None:
         """Serve until idle for long or told to end."""
         self._move_out()
-        works = {"start": self._supervise, "run": self._make, "revive": self._take_up, "stand by": self._stand_by}
+        works = {"start": self._supervise, "run": self._make, "revive": self._take_up, "stand by": self._stand_by,
+                 "names": self._answer_names}  # fmt: skip
         self._template = Template(works)
         self._catch_children()
         self._listener = protocol.listen(self._store.run_dir / "spawner")
         self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         _say_ready()
         self._look()
+        if not rootless.is_inside():
+            self._names.adopt(self._watch, self._ignore)
         while not self._ends and not self._is_idle():
-            events = self._selector.select(self._pool.wait_s(_LOOK_S))
+            events = self._selector.select(self._names.wait_s(self._pool.wait_s(_LOOK_S)))
             for key, _ in events:
                 key.data()
             if events:
                 self._pool.later()
             else:
                 self._pool.refill()
+            self._names.do_what_is_due()
             self._drop_silent(time.monotonic())
         (self._store.run_dir / "spawner").unlink(missing_ok=True)
         self._pool.end()
+        self._names.end(is_needed=self._is_resolver_needed())
         self._template.close()
         self._move_back()
 
@@ -128,6 +136,8 @@ class Spawner:
             if pid == 0:
                 return
             self._used_s = time.monotonic()
+            if self._names.reaped(pid):
+                continue
             self._pool.forget(pid)
             container_id = self._supervisors.pop(pid, None)
             if container_id is not None:
@@ -191,6 +201,7 @@ class Spawner:
         if self._sends_away(client, message):
             return
         self._fork_for(client, container_id, "start", {"id": container_id}, fds)
+        self._have_names(container_id)
 
     def _sends_away(self, client: socket.socket, message: Mapping[str, Any]) -> bool:
         """End, and have the client start another spawner, if the code on disk is not what is loaded here."""
@@ -206,9 +217,11 @@ class Spawner:
         pid, container_id = self._pool.take(message, client)
         if pid:
             self._supervisors[pid] = container_id
-            return
-        container_id = new_id()
-        self._fork_for(client, container_id, "run", {**message, "id": container_id})
+        else:
+            container_id = new_id()
+            self._fork_for(client, container_id, "run", {**message, "id": container_id})
+        if (message.get("spec") or {}).get("network", "bridge") not in ("none", "host"):
+            self._names.see_to_it()
 
     def _fork_for(
         self, client: socket.socket, container_id: str, work: str, message: Mapping[str, Any], fds: Sequence[int] = ()
@@ -222,6 +235,31 @@ class Spawner:
     def _revive(self, container_id: str) -> None:
         """Give a container whose supervisor died another one, which starts it again."""
         self._supervisors[self._template.fork("revive", {"id": container_id})] = container_id
+        self._have_names(container_id)
+
+    def _have_names(self, container_id: str) -> None:
+        """See to the resolver if a container that is being started asks it."""
+        with suppress(InnkeeperError):
+            if self._store.record(container_id).network == "bridge":
+                self._names.see_to_it()
+
+    def _is_resolver_needed(self) -> bool:
+        """Say whether a container that has a supervisor is on networks."""
+        for container_id in self._store.ids():
+            with suppress(InnkeeperError):
+                if self._store.is_supervised(container_id) and self._store.record(container_id).network == "bridge":
+                    return True
+        return False
+
+    def _fork_resolver(self, listener_fd: int) -> int:
+        self._pool.close()  # whose sockets for names the last one had
+        return self._template.fork("names", {"spawner": os.getpid()}, [listener_fd])
+
+    def _ignore(self, fd: int) -> None:
+        self._selector.unregister(fd)
+
+    def _watch(self, fd: int, work: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, work)
 
     def _fork_one_to_stand_by(self, orders: socket.socket, like: Mapping[str, Any]) -> int:
         return self._template.fork("stand by", like, [orders.fileno()])
@@ -252,6 +290,10 @@ class Spawner:
             if supervisor.take_up():
                 supervisor.serve()
         return 0
+
+    def _answer_names(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
+        """Answer for names of containers."""
+        return resolver.serve(self._store, socket.socket(fileno=fds[0]), int(message["spawner"]))
 
     def _stand_by(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
         """Wait for an order to make a container."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from backends.container import ContainerSpec
 from backends.errors import UsageError, os_error_text
 from backends.native.networks.endpoint import Endpoint, addresses_of
+from backends.native.options.ports import parse_ports
+from backends.native.resolver import offer
 
 _LOOPBACK = ("nameserver 127.", "nameserver ::1")
 _USUAL_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
@@ -36,9 +38,26 @@ def hosts_file(asked: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint
     return text + "".join(lines)
 
 
-def resolv_conf(asked: ContainerSpec) -> str:
-    """Return /etc/resolv.conf: the name servers asked for, or the host's that a container can reach."""
+def asks_resolver(network: str, publish: Sequence[str], dns: Sequence[str]) -> bool:
+    """Say whether a container with that network on record asks our resolver, which has the names of its networks.
+
+    Not one that answers such questions itself: that publishes the port, or has a name server of its own.
+    """
+    serves = any(port.guest == offer.PORT for port in parse_ports(publish))
+    return network == "bridge" and not serves and not any(ipaddress.ip_address(each).is_loopback for each in dns)
+
+
+def resolv_conf(asked: ContainerSpec, network: str = "none") -> str:
+    """Return /etc/resolv.conf: our resolver, the name servers asked for, or the host's that a container can reach.
+
+    network: as on record. What else the host's file has stays; a name without dots is tried as it is before the host's
+    search list is.
+    """
     lines = _read("/etc/resolv.conf").splitlines(keepends=True)
+    if asks_resolver(network, asked.publish, asked.dns):
+        rest = [line for line in lines if line.split(maxsplit=1)[:1] in (["search"], ["domain"], ["options"])]
+        rest += [] if any("ndots:" in line for line in rest) else ["options ndots:0\n"]
+        return "".join((f"nameserver {offer.ADDRESS}\n", *rest))
     if asked.dns:
         kept = (line for line in lines if not line.startswith("nameserver"))
         return "".join((*kept, *(f"nameserver {address}\n" for address in asked.dns)))
