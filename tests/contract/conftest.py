@@ -18,6 +18,8 @@ from backends.model import Guest, GuestRef, Limits
 from backends.registry import BackendConfig
 from backends.trace import Recorder
 from tests.tools.needs import needs
+from tests.tools.oci_images import make_layout
+from tests.tools.odd_registry import serving_oddly
 from tests.tools.waiting import wait_until
 
 
@@ -118,6 +120,17 @@ def simulated(folder: Path) -> Iterator[Subject]:
 
 
 @contextmanager
+def pulling_from(folder: Path) -> Iterator[str]:
+    """Run a registry that the settings allow to speak plain HTTP, and yield the name of an image that it has."""
+    layout = make_layout(folder / "oci", [{"etc/one": b"1" * 5000}, {"etc/two": b"2"}])
+    settings = folder / "registries.conf"
+    with serving_oddly(layout) as registry, pytest.MonkeyPatch.context() as patch:
+        settings.write_text(f'[[registry]]\nlocation = "{registry.address}"\ninsecure = true\n')
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(settings))
+        yield f"{registry.address}/tool:1"
+
+
+@contextmanager
 def native(folder: Path) -> Iterator[Subject]:
     """Real containers on this machine's own kernel, with state of their own."""
     from backends.container import ContainerSpec
@@ -129,7 +142,8 @@ def native(folder: Path) -> Iterator[Subject]:
     make = creates(backend, lambda name: ContainerSpec("host", ("sh", "-c", script), name=name, network="none"))
     subject = Subject(backend, make, lambda ref: remove_by_force(backend, ref))
     try:
-        yield subject
+        with pulling_from(folder / "registry") as subject.remote_image:
+            yield subject
     finally:
         subject.clear()
         for guest in backend.guests():

@@ -113,32 +113,55 @@ class Client:
         with self._send("POST", self._path("blobs/uploads/"), self._push()) as answer:
             return self._upload_place(answer)
 
-    def upload(self, place: str, digest: str, size: int, read: Callable[[int, int], Iterator[bytes]]) -> None:
-        """Send a blob: at once, or in pieces where the registry takes no more. `read(offset, length)` yields bytes."""
-        try:
-            place = self._send_piece(place, 0, size, read, whole=True)
-        except Answered as error:
-            if error.status != 413 or size <= _CHUNK:
-                raise
-            place = self.begin_upload()
-            for offset in range(0, size, _CHUNK):
-                place = self._send_piece(place, offset, min(_CHUNK, size - offset), read, whole=False)
-        mark = "&" if urlsplit(place).query else "?"
-        headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
-        with self._send("PUT", f"{place}{mark}{urlencode({'digest': digest})}", self._push(), headers) as answer:
-            if answer.status != 201:
-                raise answer.refusal(f"cannot push the blob {digest}", self.place.registry)
+    def upload(self, digest: str, size: int, read: Callable[[int, int], Iterator[bytes]]) -> None:
+        """Send a blob: at once, or in pieces where the registry takes no more. `read(offset, length)` yields bytes.
+
+        What broke off goes on where the registry says that it is. Raises Broken if it does not say so.
+        """
+        place, offset, most, failures = self.begin_upload(), 0, size, 0
+        while offset < size:
+            length = min(most, size - offset)
+            try:
+                place = self._send_piece(place, offset, length, read, ranged=length < size)
+                offset += length
+            except Answered as error:
+                if error.status != 413 or most <= _CHUNK:
+                    raise
+                place, offset, most = self.begin_upload(), 0, _CHUNK
+            except Broken as error:
+                failures += 1
+                if failures >= self._web.patience.attempts:
+                    raise
+                self._web.rest(failures, error.message)
+                place, offset = self._taken_up(place, size)
+        self._end_upload(place, digest)
 
     def _send_piece(
-        self, place: str, offset: int, length: int, read: Callable[[int, int], Iterator[bytes]], *, whole: bool
+        self, place: str, offset: int, length: int, read: Callable[[int, int], Iterator[bytes]], *, ranged: bool
     ) -> str:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(length)}
-        if not whole:
+        if ranged:
             headers["Content-Range"] = f"{offset}-{offset + length - 1}"
         with self._send("PATCH", place, self._push(), headers, lambda: read(offset, length)) as answer:
             if answer.status not in (201, 202, 204):
                 raise answer.refusal("cannot push a blob", self.place.registry)
             return self._location(answer) or place
+
+    def _taken_up(self, place: str, size: int) -> tuple[str, int]:
+        """Return where and from what byte on an upload that broke off goes on (spec.md, end-13). Raises Broken."""
+        with self._ask("GET", place, self._push()) as answer:
+            match = re.fullmatch(r"(?:bytes=)?0-(\d{1,18})", answer.headers.get("Range", ""))
+            if answer.status not in (202, 204) or not match or int(match[1]) >= size:
+                return self.begin_upload(), 0
+            has = int(match[1]) + 1
+            return self._location(answer) or place, 0 if has == 1 else has  # "0-0" is said of nothing, too
+
+    def _end_upload(self, place: str, digest: str) -> None:
+        mark = "&" if urlsplit(place).query else "?"
+        headers = {"Content-Length": "0", "Content-Type": "application/octet-stream"}
+        with self._send("PUT", f"{place}{mark}{urlencode({'digest': digest})}", self._push(), headers) as answer:
+            if answer.status != 201:
+                raise answer.refusal(f"cannot push the blob {digest}", self.place.registry)
 
     def put_manifest(self, reference: str, data: bytes, media_type: str, what: str) -> None:
         """Store a manifest under a tag or its digest."""

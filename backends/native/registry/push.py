@@ -99,19 +99,19 @@ class Sender:
         """Send one blob unless it is there. Raises InnkeeperError."""
         if self._is_over:
             return
-        if self._client.has_blob(blob.digest, to_push=True):
-            return self._tell(blob, "already there", blob.size, shown)
-        for source in self._elsewhere.get(blob.digest, ())[:2]:
-            if self._is_taken_over(blob, source):
-                return self._tell(blob, f"taken over from {source}", blob.size, shown)
 
         def read(begin: int, length: int) -> Iterator[bytes]:
             return self._read(blob, begin, length, shown)
 
         failures = 0
         while True:
+            if self._client.has_blob(blob.digest, to_push=True):
+                return self._tell(blob, "done" if failures else "already there", blob.size, shown)
+            for source in self._elsewhere.get(blob.digest, ())[:2]:
+                if self._is_taken_over(blob, source):
+                    return self._tell(blob, f"taken over from {source}", blob.size, shown)
             try:
-                self._client.upload(self._client.begin_upload(), blob.digest, blob.size, read)
+                self._client.upload(blob.digest, blob.size, read)
             except Broken as error:
                 failures += 1
                 if failures >= self._web.patience.attempts:
