@@ -86,8 +86,8 @@ class PullImage:
 
         with self.images.blobs.using():
             digest = pull(self.reference, self.options, self.images.blobs, self.recorder)
-            names = [str(replace(self.reference, digest=""))] if self.reference.tag else []
-            return self.images.put(digest, names, self.recorder, platform=self.options.platform).id
+            tagged = replace(self.reference, digest="") if self.reference.tag else self.reference
+            return self.images.put(digest, [str(tagged)], self.recorder, platform=self.options.platform).id
 
     def undo(self) -> None:
         """What is half here stays resumable; removing the image is a verb of its own."""

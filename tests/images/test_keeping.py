@@ -70,6 +70,23 @@ def test_an_image_is_found_by_name_digest_id_and_the_beginning_of_its_id(native:
             native.image_inspect(name)
 
 
+def test_an_image_kept_by_its_digest_is_found_removed_and_saved_without_a_name(
+    native: NativeBackend, layout: Layout
+) -> None:
+    native.image_load(str(layout.folder), R)
+    digest = native.image_inspect("small:1")["digest"]
+    native._images.put(digest, [f"registry.example/x@{digest}"], R)
+    native.image_remove("small:1", R)
+
+    assert f"registry.example/x@{digest}" in names(native)
+    assert native.image_inspect(f"registry.example/x@{digest}")["digest"] == digest
+    buffer = io.BytesIO()
+    native.image_save([f"registry.example/x@{digest}"], buffer, R)
+    assert b'"RepoTags":null' in buffer.getvalue()
+    native.image_remove(f"registry.example/x@{digest}", R)
+    assert names(native) == ["other:2"]
+
+
 def test_the_beginning_of_several_ids_is_ambiguous(native: NativeBackend, tmp_path: Path) -> None:
     made = Layout(tmp_path / "many")
     for number in range(40):

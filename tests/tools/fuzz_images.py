@@ -180,7 +180,7 @@ class Fuzzer:
             manifest["config"] |= self._blob(archive, self._json(json.dumps(config).encode()))
             entry |= self._blob(archive, json.dumps(manifest).encode())
             archive["index.json"] = json.dumps(index).encode()
-        except (KeyError, ValueError, TypeError, IndexError, AttributeError):
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError):
             pass
         return archive
 

@@ -104,6 +104,15 @@ def _hint(name: str) -> str:
     return "the part after the registry must be in lower case" if name.lower() != name else _HINT
 
 
+def parse_kept(text: str) -> Reference:
+    """Return the reference that an image is kept under: a name, or exactly one content of a repository by its digest.
+
+    Raises UsageError, AlreadyExists.
+    """
+    found = Reference.parse(text)
+    return found if found.digest and not found.tag else parse_name(text)
+
+
 def parse_name(text: str) -> Reference:
     """Return the reference that an image can be given as its name: without a digest, and not `host`.
 

@@ -53,14 +53,16 @@ def _meant(store: ImageStore, name: str) -> Iterator[tuple[StoredImage, list[str
         yield store.resolve(name), []
         return
     is_bare = not wanted.digest and ":" not in name.rpartition("/")[2]
-    tagged = [
-        (image, [tag for tag in image.names if Reference.parse(tag).name == wanted.name]) for image in store.stored()
-    ]
+    tagged = [(image, [tag for tag in image.names if _is_of(Reference.parse(tag), wanted)]) for image in store.stored()]
     if is_bare and any(tags for _, tags in tagged):
         yield from ((image, tags) for image, tags in tagged if tags)
         return
     image = store.resolve(name)
-    yield image, [str(wanted)] if str(wanted) in image.names else []
+    yield image, [str(wanted)] if str(wanted) in image.names and not wanted.digest else []
+
+
+def _is_of(name: Reference, wanted: Reference) -> bool:
+    return name.name == wanted.name and not name.digest
 
 
 class _Writing:

@@ -39,7 +39,7 @@ from backends.native.images.matching import has_id, is_called, is_hex, is_name, 
 from backends.native.images.media import as_oci
 from backends.native.images.platforms import Platform, choose
 from backends.native.images.reading import diff_id_of
-from backends.native.images.reference import Reference, parse_name
+from backends.native.images.reference import Reference, parse_kept, parse_name
 from backends.native.images.stored import StoredImage
 from backends.native.images.strict_json import Malformed
 from backends.native.images.taking import Taken
@@ -202,7 +202,7 @@ class ImageStore:
         taken: Taken | None = None,
     ) -> list[tuple[StoredImage, list[str]]]:
         """Make several images, of manifests and the names of each: all of them or none."""
-        named = [[str(parse_name(name)) for name in names] for _, names in wanted]
+        named = [[str(parse_kept(name)) for name in names] for _, names in wanted]
         with self.blobs.using():
             entries = [self._ready(digest, platform, cache_key, recorder, taken) for digest, _ in wanted]
             recorder.check()
