@@ -140,6 +140,25 @@ def test_an_upload_that_is_forgotten_begins_anew(mover: Mover, layout: Layout, d
     assert set(takes.blobs) == {found for found in mover.blobs.digests() if found != digest}
 
 
+def test_what_is_refused_for_the_moment_is_sent_again(mover: Mover, layout: Layout, digest: str) -> None:
+    takes, refused = Takes(), set[tuple[str, str]]()
+
+    def busy(asked: Asked) -> bool:
+        what = (asked.command, asked.path.partition("?")[0])
+        if what in refused:
+            return takes(asked)
+        refused.add(what)
+        asked.answer(503 if len(refused) % 2 else 429)
+        return True
+
+    with serving_oddly(layout, busy) as registry:
+        mover.push(f"{registry.address}/app:2", digest)
+
+    assert {command for command, _ in refused} >= {"HEAD", "POST", "PATCH", "PUT"}
+    assert takes.manifests
+    assert set(takes.blobs) == {found for found in mover.blobs.digests() if found != digest}
+
+
 def test_a_push_that_is_cancelled_makes_no_image_there(mover: Mover, layout: Layout, digest: str) -> None:
     takes = Takes()
     mover.watcher.enough = lambda progress: progress is not None and progress.text == "uploading"

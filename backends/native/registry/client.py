@@ -13,7 +13,7 @@ from backends.native.images.blobs import digest_of
 from backends.native.images.manifest import INDEXES, MANIFESTS, MAX_BYTES
 from backends.native.registry.authorization import Authorizer, Scopes
 from backends.native.registry.failures import Answered, Broken, printable
-from backends.native.registry.web import Answer, checked_url
+from backends.native.registry.web import FOR_NOW, Answer, checked_url
 
 if TYPE_CHECKING:
     from backends.native.registry.credentials import Credentials
@@ -124,11 +124,12 @@ class Client:
             try:
                 place = self._send_piece(place, offset, length, read, ranged=length < size)
                 offset += length
-            except Answered as error:
-                if error.status != 413 or most <= _CHUNK:
+            except (Answered, Broken) as error:
+                if isinstance(error, Answered) and error.status == 413 and most > _CHUNK:
+                    place, offset, most = self.begin_upload(), 0, _CHUNK
+                    continue
+                if isinstance(error, Answered) and error.status not in FOR_NOW:
                     raise
-                place, offset, most = self.begin_upload(), 0, _CHUNK
-            except Broken as error:
                 failures += 1
                 if failures >= self._web.patience.attempts:
                     raise
@@ -207,9 +208,18 @@ class Client:
         body: Callable[[], Body] | None = None,
     ) -> Answer:  # fmt: skip
         headers = {"Content-Length": "0"} if body is None and headers is None else headers
-        return self._authorized(
-            url, scopes, headers, lambda given: self._web.send(method, url, given, body() if body else None)
-        )
+        failures = 0
+        while True:
+            answer = self._authorized(
+                url, scopes, headers, lambda given: self._web.send(method, url, given, body() if body else None)
+            )
+            # Of a piece that was refused some may have been taken: upload() asks how much.
+            is_final = answer.status not in FOR_NOW or method == "PATCH"
+            failures += 1
+            if is_final or failures >= self._web.patience.attempts:
+                return answer
+            with answer:
+                self._web.rest(failures, f"{answer.host} answered {answer.status}", answer.retry_after_s)
 
     def _authorized(
         self, url: str, scopes: Scopes, headers: Mapping[str, str] | None, act: Callable[[Mapping[str, str]], Answer]

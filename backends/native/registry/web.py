@@ -40,7 +40,9 @@ _SLOW_WITHIN_S, _SLOW_BYTES = 60.0, 4096
 _WHOLE_S = 60.0
 """What is read into memory has to be here by then."""
 
-_FOR_NOW = frozenset({429, 500, 502, 503, 504})
+FOR_NOW = frozenset({429, 500, 502, 503, 504})
+"""Statuses that may be others a little later."""
+
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNEXPECTED_MESSAGE")
 
 
@@ -78,6 +80,12 @@ class Answer:
     def host(self) -> str:
         """Who answered."""
         return urlsplit(self.url).netloc
+
+    @property
+    def retry_after_s(self) -> float:
+        """The seconds that it asks to wait; 0 where it asks for none (or for a date)."""
+        text = self.headers.get("Retry-After", "")
+        return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
 
     def stream(self) -> Iterator[bytes]:
         """Yield the body in pieces. Raises Broken, also if it comes too slowly."""
@@ -153,10 +161,10 @@ class Web:
         while True:
             try:
                 answer = self._follow(method, url, dict(headers))
-                if answer.status not in _FOR_NOW or failures + 1 >= self.patience.attempts:
+                if answer.status not in FOR_NOW or failures + 1 >= self.patience.attempts:
                     return answer
                 with answer:
-                    reason, asked_s = f"{answer.host} answered {answer.status}", _retry_after(answer)
+                    reason, asked_s = f"{answer.host} answered {answer.status}", answer.retry_after_s
             except Unreachable:
                 raise
             except Broken as error:
@@ -264,9 +272,3 @@ def _reason(error: BaseException) -> str:
     verify = getattr(seen, "verify_message", "")
     text = verify or (seen.strerror if isinstance(seen, OSError) and seen.strerror else str(seen))
     return printable(text or type(seen).__name__, 160)
-
-
-def _retry_after(answer: Answer) -> float:
-    """Return the seconds that an answer asks to wait; 0 where it asks for none (or for a date)."""
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0
