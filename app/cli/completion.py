@@ -136,7 +136,7 @@ def _in_verb(
         return _images(context)
     if wanted.dest == "verb":
         return [(each.name, each.help) for each in VERBS.values() if not each.is_hidden]
-    if wanted.dest == "name" and verb == "snapshot" and taken:
+    if wanted.dest in ("name", "other") and verb == "snapshot" and taken:
         return _snapshots(context, words[0])
     return []
 

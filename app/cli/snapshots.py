@@ -1,4 +1,4 @@
-"""`inn snapshot create|ls|restore|rm`."""
+"""`inn snapshot create|ls|diff|restore|rm`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.context import capability_of
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, on_guests
+from backends.assets import SnapshotComparing
 from backends.base import Snapshotting
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def snapshot_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn snapshot`."""
-    acts = parser.add_subparsers(dest="act", metavar="create|ls|restore|rm", required=True)
+    acts = parser.add_subparsers(dest="act", metavar="create|ls|diff|restore|rm", required=True)
     create = acts.add_parser("create", help="save the guest's present state", description="Save the guest's state.")
     create.add_argument("guest", metavar="GUEST")
     create.add_argument("name", metavar="NAME", nargs="?", help="default: the time, as 2026-01-31-150405")
@@ -31,12 +32,23 @@ def snapshot_verb_arguments(parser: argparse.ArgumentParser) -> None:
     listing = acts.add_parser("ls", help="list a guest's snapshots, as a tree", description="List the snapshots.")
     listing.add_argument("--json", action="store_true", help="print an array of objects")
     listing.add_argument("guest", metavar="GUEST")
+    diff = acts.add_parser(
+        "diff",
+        help="list what has changed since a snapshot, or between two",
+        description="List what has changed since a snapshot, or from one to another: A added, C changed, D deleted.",
+    )
+    diff.add_argument("--json", action="store_true", help="print an array of objects")
+    diff.add_argument("guest", metavar="GUEST")
+    diff.add_argument("name", metavar="NAME", help="the snapshot to compare with")
+    diff.add_argument("other", metavar="OTHER", nargs="?", help="the one compared (default: the present files)")
 
 
 def snapshot_verb(args: argparse.Namespace, context: Context) -> int:
-    """Save, list, restore or remove."""
+    """Save, list, compare, restore or remove."""
     if args.act == "ls":
         return _list(args, context)
+    if args.act == "diff":
+        return _diff(args, context)
     name = args.name or _name_now()
     command = {"create": "snapshot.create", "restore": "snapshot.restore", "rm": "snapshot.remove"}[args.act]
     return on_guests(
@@ -68,6 +80,22 @@ def _list(args: argparse.Namespace, context: Context) -> int:
         context.out.table(("SNAPSHOT", "AGE", "SIZE", "MEMORY", "NOTE"), tree_rows(found), right=("AGE", "SIZE"))
     else:
         context.talk.note(f"{args.guest} has no snapshots. `inn snapshot create {args.guest}` makes one")
+    return 0
+
+
+def _diff(args: argparse.Namespace, context: Context) -> int:
+    with context.workstation_for([args.guest]) as station:
+        guest = station.fleet.resolve(args.guest)
+        backend = station.backend(guest.ref.backend)
+        capability_of(backend, SnapshotComparing, guest, "snapshot")
+        assert isinstance(backend, SnapshotComparing)
+        comparing: SnapshotComparing = backend
+        found = comparing.snapshot_diff(guest.ref, args.name, args.other)  # not ask(): it may take its time
+    if args.json:
+        context.out.json([{"kind": each.kind, "path": each.path, "size_bytes": each.size_bytes} for each in found])
+    else:
+        for each in found:
+            context.out.line(f"{each.kind} {each.path}")
     return 0
 
 

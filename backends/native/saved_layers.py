@@ -33,6 +33,7 @@ from backends.trace import Recorder
 
 FOLDER, CONTENT, _META = "saved", "fs", "meta.json"
 _PATIENCE_S = 2.0
+_LOOKS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +114,17 @@ class SavedLayers:
                 found[layer] = (tuple(uids), tuple(gids))
         return found
 
-    def size(self, layer: str) -> int:
-        """Return the bytes on disk of a layer: looked up in all of it the first time it is asked for."""
-        from backends.native.images.rootfs import size_of
+    def size(self, layer: str) -> int | None:
+        """Return the bytes on disk of a layer: looked up in all of it the first time it is asked for.
 
+        None if that would take longer than one waits for a list.
+        """
         meta = self._meta(layer)
         size = meta.get("size_bytes")
         if not isinstance(size, int):
-            size = size_of(Path(layer))
+            size = _size_of(layer, time.monotonic() + _LOOKS_S)
+            if size is None:
+                return None
             with suppress(OSError):
                 write_file(Path(layer).parent / _META, json.dumps(meta | {"size_bytes": size}))
         return size
@@ -172,6 +176,22 @@ class SavedLayers:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with held(self._folder / "lock", alone=alone, timeout_s=timeout_s, why="somebody is making a layer"):
             yield
+
+
+def _size_of(folder: str, deadline_s: float) -> int | None:
+    """Return the bytes on disk of a tree, hard links once."""
+    seen: set[int] = set()
+    total = 0
+    for parent, folders, files in os.walk(folder):
+        if time.monotonic() > deadline_s:
+            return None
+        for name in (*folders, *files):
+            with suppress(FileNotFoundError):
+                found = os.lstat(f"{parent}/{name}")
+                if found.st_ino not in seen:
+                    seen.add(found.st_ino)
+                    total += found.st_blocks * 512
+    return total
 
 
 def owners_in(config: Mapping[str, Any]) -> Owners | None:

@@ -189,7 +189,7 @@ class Snapshots:
         parent, own = described.get("parent"), described.get("own")
         size = described.get("size_bytes") if own is None else 0
         if own:
-            size = self._saved.size(str(own))
+            size = self._saved.size(str(own))  # None while that takes too long
         return Snapshot(
             name=path.name,
             created_s=float(str(described.get("created_s", 0))),

@@ -116,12 +116,12 @@ class Templating(Cloning):
 
     def _as_template(self, name: str, kept: Mapping[str, Any], users: Sequence[str]) -> Template:
         saved = SavedLayers(self._store.state_dir)
-        own = [layer for layer in kept["layers"] if saved.holds(layer)]
+        sizes = [saved.size(layer) for layer in kept["layers"] if saved.holds(layer)]
         return Template(
             name=name,
             created_s=float(kept["created_s"]),
             image=str(kept["image"]),
-            size_bytes=sum(saved.size(layer) for layer in own),
+            size_bytes=None if None in sizes else sum(size or 0 for size in sizes),
             guests=tuple(sorted(users)),
         )
 

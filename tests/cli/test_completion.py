@@ -60,7 +60,7 @@ def test_several_guests_and_the_values_of_options_are_told_apart(inn: Inn) -> No
 
 
 def test_acts_below_a_verb_and_images_are_offered(inn: Inn) -> None:
-    assert offered(inn, "snapshot", "") == ["create", "restore", "rm", "ls"]
+    assert offered(inn, "snapshot", "") == ["create", "restore", "rm", "ls", "diff"]
     assert "db" in offered(inn, "snapshot", "create", "")
     assert "nginx:latest" in offered(inn, "run", "-d", "")
     assert "nginx:latest" in offered(inn, "image", "rm", "")

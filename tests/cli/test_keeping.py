@@ -114,3 +114,27 @@ def test_commands_of_one_process_see_each_others_work(tmp_path: Path, capsys: py
     """In process, quick: a trace is written for what was done."""
     assert main(["--root", str(tmp_path), "--backend", "simulated", "trace", "--json", "db"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_a_clone_says_its_name_and_can_be_given_one(inn: Inn) -> None:
+    assert re.fullmatch(r"db-\d+\n", inn("clone", "db").out)
+    assert inn("clone", "db", "mine").out == "mine\n"
+    done = inn("clone", "--snapshot", "nosuch", "db")
+    assert (done.code, done.out) == (1, "")
+    assert "nosuch" in done.err
+
+
+def test_templates_are_kept_and_those_that_are_not_there_said(inn: Inn) -> None:
+    assert inn("template", "ls", "--json").json == []
+    assert "inn template create" in inn("template", "ls").err
+    assert inn("template", "create", "db", "base").out == "base\n"
+    for act in ("use", "rm"):
+        done = inn("template", act, "nosuch")
+        assert (done.code, done.out) == (1, "")
+        assert "nosuch" in done.err
+
+
+def test_a_comparison_with_a_snapshot_that_is_not_there_is_said(inn: Inn) -> None:
+    done = inn("snapshot", "diff", "db", "nosuch")
+    assert (done.code, done.out) == (1, "")
+    assert "nosuch" in done.err

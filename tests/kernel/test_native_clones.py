@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +24,7 @@ pytestmark = [needs("root", "cgroup.cpu", "overlay"), pytest.mark.timeout(180)]
 Run = Callable[..., Guest]
 Output = Callable[..., str]
 R = Recorder("test")
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class Heard(Watcher):
@@ -266,3 +270,31 @@ def test_containers_of_one_image_share_its_layers(native: NativeBackend) -> None
     made = [native.create(ContainerSpec("host", ("true",), network="none"), R) for _ in range(2)]
     first, second = (native.places[0].record(guest.ref.id).layers for guest in made)
     assert first == second
+
+
+def test_the_verbs_of_the_command_line_do_all_of_it(
+    native: NativeBackend, run: Run, output_of: Output, root: Path
+) -> None:
+    def inn(*words: str) -> str:
+        command = [sys.executable, str(CHECKOUT / "innkeeper.py"), "--root", str(root), "--backend", "native", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    guest = run("sleep", "1000", name="web", network="none")
+    inn("snapshot", "create", "web", "one")
+    output_of(guest, "echo 1 > /srv/a")
+    assert inn("snapshot", "diff", "web", "one") == "C /srv\nA /srv/a\n"
+    assert {"kind": "A", "path": "/srv/a", "size_bytes": 2} in json.loads(
+        inn("snapshot", "diff", "--json", "web", "one")
+    )
+    assert inn("clone", "web") == "web-2\n"
+    assert inn("clone", "--snapshot", "one", "web", "then") == "then\n"
+    assert inn("template", "create", "web", "base") == "base\n"
+    assert inn("template", "use", "base") == "base-1\n"
+    assert [(each["name"], each["guests"]) for each in json.loads(inn("template", "ls", "--json"))] == [
+        ("base", ["base-1"])
+    ]
+    assert inn("template", "ls").split()[:5] == ["TEMPLATE", "AGE", "SIZE", "IMAGE", "GUESTS"]
+    assert inn("template", "rm", "base") == "base\n"
+    assert sorted(one.name for one in native.guests()) == ["base-1", "then", "web", "web-2"]

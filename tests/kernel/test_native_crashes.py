@@ -86,6 +86,9 @@ def verbs(chooser: random.Random, names: list[str]) -> tuple[str, ...]:
             ("snapshot", "create", name, other),
             ("snapshot", "restore", name, "base"),
             ("snapshot", "rm", name, "base"),
+            ("clone", name, other),
+            ("clone", "--snapshot", "base", name, other),
+            ("template", "create", name, other),
             ("rename", name, other),
             ("rm", "-f", name),
         ]
