@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from backends.errors import UsageError
+from backends.errors import Unsupported, UsageError
 from backends.image import Image, TransferOptions
 from backends.native.imaging import Imaging
 from backends.trace import Recorder
@@ -26,6 +26,7 @@ class Transferring(Imaging):
         if name == RESERVED:
             raise UsageError(f"the image {RESERVED} is made here and not pulled", hint=f"docker.io/library/{RESERVED}")
         reference = Reference.parse(name)
+        _need_urllib3()
         image_id = recorder.run(PullImage(self._images, reference, options, recorder))
         found = [image for image in self.images() if image.id == image_id]
         return next((image for image in found if image.name == str(reference)), found[0])
@@ -34,30 +35,46 @@ class Transferring(Imaging):
         """Send an image to the registry that its name begins with."""
         from backends.native.images.reference import Reference
 
+        _need_urllib3()
         digest: str = recorder.run(PushImage(self._images, Reference.parse(name), options, recorder))
         return digest
 
     def registry_login(self, registry: str, options: TransferOptions) -> str:
         """Check credentials and keep them."""
+        _need_urllib3()
         from backends.native.registry.session import login
 
         return str(login(_checked(registry), options, Recorder("host")))
 
     def registry_logout(self, registry: str, options: TransferOptions) -> Sequence[str]:
         """Forget credentials."""
-        from backends.native.registry.session import logout
+        from backends.native.registry import credentials
 
-        return [str(path) for path in logout(_checked(registry), options)]
+        return [str(path) for path in credentials.forget(_checked(registry), options.auth_file)]
+
+
+def _need_urllib3() -> None:
+    """Say what is missing where Innkeeper runs from a checkout, with whatever Python there is."""
+    try:
+        import urllib3
+    except ImportError:
+        missing = "is not installed"
+    else:
+        missing = "" if hasattr(urllib3.HTTPResponse, "read1") else "is too old"
+    if missing:
+        what = f"cannot talk to registries: the Python package urllib3 {missing}"
+        raise Unsupported(what, hint="pip install 'urllib3>=2.5'")
 
 
 def _checked(registry: str) -> str:
     from backends.native.images.reference import Reference
 
     try:
-        if "/" not in registry and Reference.parse(f"{registry}/x").registry in (registry, "docker.io"):
-            return registry
+        found = "" if "/" in registry else Reference.parse(f"{registry}/x").registry
     except UsageError:
-        pass
+        found = ""
+    if found and (found == registry or registry == "index.docker.io"):
+        return found
     raise UsageError(f"{registry!r} is no registry", hint="as in: registry.example, localhost:5000")
 
 

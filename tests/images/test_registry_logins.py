@@ -13,7 +13,8 @@ import pytest
 
 from backends.errors import BackendUnavailable, InnkeeperError, NotFound, PermissionDenied
 from backends.image import TransferOptions
-from backends.native.registry.session import login, logout
+from backends.native.registry.credentials import forget
+from backends.native.registry.session import login
 from backends.trace import Recorder
 from tests.images.conftest import IMPATIENT, Mover
 from tests.tools.needs import needs
@@ -255,7 +256,7 @@ def test_helper_programs_keep_credentials(
     assert SECRET not in config.read_text()
     assert base64.b64encode(f"ann:{SECRET}".encode()).decode() not in config.read_text()
 
-    logout(guarded.address, TransferOptions())
+    forget(guarded.address)
     assert not kept.exists()
 
 
@@ -268,9 +269,9 @@ def test_login_checks_and_keeps_credentials_for_nobody_else_to_read(tmp_path: Pa
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     skopeo("inspect", "--tls-verify=false", "--authfile", str(path), f"docker://{guarded.address}/team/app:1")
-    assert logout(guarded.address, TransferOptions()) == [path]
+    assert forget(guarded.address) == [path]
     assert guarded.address not in path.read_text()
-    assert logout(guarded.address, TransferOptions()) == []
+    assert forget(guarded.address) == []
 
 
 def test_login_with_wrong_credentials_keeps_nothing(tmp_path: Path, guarded: Registry) -> None:

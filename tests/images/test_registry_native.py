@@ -259,6 +259,27 @@ def test_logged_in_by_tls_with_a_password_from_stdin(inn: Inn, registry: Registr
         assert "inn login" in inn("pull", *tls, target, fails=True)
 
 
+def test_an_image_is_pushed_under_its_name_and_not_by_its_id(inn: Inn, registry: Registry) -> None:
+    inn("pull", "-q", "--plain-http", f"{registry.address}/app:1")
+    with inn.backend() as backend:
+        image_id = next(image.id for image in backend.images() if image.name != "host")
+    short = image_id.removeprefix("sha256:")[:12]
+
+    assert "there is no image" in inn("push", "--plain-http", short, fails=True)
+
+
+@pytest.mark.parametrize("registry", ["registry", "https://a.example", "a.example/b", "", "a b"])
+def test_who_logs_in_to_what_is_no_registry_is_told(inn: Inn, registry: str) -> None:
+    said = inn("login", "-u", "ann", "--password-stdin", registry, stdin=b"secret\n", fails=True)
+
+    assert "is no registry" in said
+    assert "secret" not in said
+
+
+def test_a_password_is_not_asked_for_where_nobody_sits(inn: Inn) -> None:
+    assert "--password-stdin" in inn("login", "-u", "ann", "a.example", fails=True)
+
+
 def test_steps_of_a_pull_are_told(inn: Inn, registry: Registry) -> None:
     done = subprocess.run(
         inn.command("pull", "--trace", "--plain-http", f"{registry.address}/app:1"), capture_output=True, text=True

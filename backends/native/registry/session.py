@@ -64,8 +64,3 @@ def login(registry: str, options: TransferOptions, recorder: Recorder, patience:
         except NotFound as error:
             raise NotFound(f"{registry} is no registry of images: it has no /v2/") from error
     return credentials.keep(registry, Credentials(*options.credentials), options.auth_file)
-
-
-def logout(registry: str, options: TransferOptions) -> list[Path]:
-    """Forget the credentials for a registry; return the files they were in."""
-    return credentials.forget(registry, options.auth_file)
