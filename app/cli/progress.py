@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from app.cli.clean import clean
 from app.cli.figures import bytes_text
 from app.cli.output import cell_width, cut
-from backends.errors import Cancelled, TimedOut
+from backends.errors import Cancelled, InnkeeperError, TimedOut
 from backends.events import Event, Said
 
 if TYPE_CHECKING:
@@ -82,47 +82,55 @@ def follow(
 def _watch(
     context: Context, operation: Operation, display: Display, said: queue.SimpleQueue[tuple[int, str]]
 ) -> object:
-    was_interrupted = False
+    is_cancelled = False
     while True:
         try:
-            result = operation.wait(_TICK_S)
-        except TimedOut as error:
-            if operation.is_done and operation.error is error:
-                _show(operation, display, said, ends=True)
-                raise
             _show(operation, display, said)
+            result = _ended(operation)
         except KeyboardInterrupt:
             display.end()
-            if was_interrupted:
+            if is_cancelled:
                 context.talk.note(f"{operation.title}: left alone")
                 raise
-            was_interrupted = True
+            is_cancelled = True
             operation.cancel()
             context.talk.note(f"{operation.title}: cancelling; Ctrl-C again does not wait for it")
-        except Cancelled as error:
-            _show(operation, display, said, ends=True)
-            if not was_interrupted:
-                raise
-            context.talk.note(f"{operation.title}: cancelled")
-            raise KeyboardInterrupt from error
-        except BaseException:
-            _show(operation, display, said, ends=True)
+        except InnkeeperError as error:
+            _show(operation, display, said)
+            display.end()
+            if is_cancelled and isinstance(error, Cancelled):
+                context.talk.note(f"{operation.title}: cancelled")
+                raise KeyboardInterrupt from error
             raise
         else:
-            _show(operation, display, said, ends=True)
-            return result
+            if result is not _GOES_ON:
+                _show(operation, display, said)
+                display.end()
+                if is_cancelled:
+                    context.talk.note(f"{operation.title}: it was done before it could be cancelled")
+                    raise KeyboardInterrupt
+                return result
 
 
-def _show(
-    operation: Operation, display: Display, said: queue.SimpleQueue[tuple[int, str]], *, ends: bool = False
-) -> None:
+_GOES_ON = object()
+
+
+def _ended(operation: Operation) -> object:
+    """Return the result, _GOES_ON if there is none after a moment, or raise the operation's error."""
+    try:
+        return operation.wait(_TICK_S)
+    except TimedOut:
+        if operation.is_done:
+            return operation.wait()
+        return _GOES_ON
+
+
+def _show(operation: Operation, display: Display, said: queue.SimpleQueue[tuple[int, str]]) -> None:
     while not said.empty():
         number, line = said.get()
         if number == operation.id:
             display.say(line)
     display.update(dict(operation.parts))
-    if ends:
-        display.end()
 
 
 def _display(talk: Talk, *, quiet: bool, plain: bool) -> Display:

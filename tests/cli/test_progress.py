@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 
+import pyte
 import pytest
 
-from app.cli.progress import amount_text, bar_line, part_name
+from app.cli.diagnostics import Talk
+from app.cli.progress import Bars, amount_text, bar_line, part_name
 from backends.trace import Progress
 from tests.cli.conftest import Inn
 from tests.cli.terminal import Terminal
@@ -78,3 +80,66 @@ def test_amounts_are_told_as_far_as_they_are_known() -> None:
     assert amount_text(Progress("", "", 2048, None)) == "2 KiB"
     assert amount_text(Progress("", "", 0, None)) == ""
     assert amount_text(Progress("", "", 2, 7, "files")) == "2 of 7 files"
+
+
+class _Written(Talk):
+    """Keeps what is written to the terminal."""
+
+    def __init__(self) -> None:
+        self.screen = pyte.Screen(60, 12)
+        self._stream = pyte.ByteStream(self.screen)
+        self.count = 0
+
+    def raw(self, data: bytes) -> None:
+        """Draw it."""
+        self.count += len(data)
+        self._stream.feed(data.replace(b"\n", b"\r\n"))
+
+    @property
+    def lines(self) -> list[str]:
+        """The screen, without what is empty."""
+        return [line.rstrip() for line in self.screen.display if line.strip()]
+
+
+def test_bars_are_drawn_over_themselves_and_lines_go_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "12")
+    talk = _Written()
+    bars = Bars(talk)
+    parts = {f"part {number}": Progress(f"part {number}", "downloading", 0, 100) for number in range(3)}
+    bars.update(parts)
+    bars.say("something was said")
+    for done in range(0, 101, 10):
+        parts["part 1"] = Progress("part 1", "downloading", done, 100)
+        bars.update(parts)
+    parts["step 1/2"] = Progress("step 1/2", "RUN true", 1, 1, "steps")
+    bars.update(parts)
+    bars.end()
+
+    assert talk.lines[:2] == ["something was said", "step 1/2       RUN true"]
+    assert [line.split()[:2] for line in talk.lines[2:]] == [["part", str(number)] for number in range(3)]
+
+
+def test_what_did_not_change_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    talk = _Written()
+    bars = Bars(talk)
+    parts = {f"part {number}": Progress(f"part {number}", "downloading", 50, 100) for number in range(9)}
+    bars.update(parts)
+    before = talk.count
+    bars.update(parts)
+    bars.update(parts)
+
+    assert talk.count == before
+
+
+def test_more_parts_than_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "12")
+    talk = _Written()
+    bars = Bars(talk)
+    parts = {f"part {number}": Progress(f"part {number}", "downloading", number * 5, 100) for number in range(25)}
+    bars.update(parts)
+
+    assert len(talk.lines) == 10
+    assert talk.lines[-1] == "… 5 done, 11 more go on"
