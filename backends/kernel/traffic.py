@@ -234,9 +234,11 @@ def by_hand(link: str, wanted: Plan) -> str:
     for parent, handle, each in wanted.placed():
         place = "root" if parent == ROOT else f"parent {parent >> 16:x}:{parent & 0xFFFF:x}"
         lines.append(f"tc qdisc replace dev {link} {place} handle {handle >> 16:x}: {each.words()}")
-    if wanted.dropped_pct:
-        lines.append(f"tc qdisc replace dev {link} clsact; tc filter replace dev {link} egress prio {LOSS_PRIORITY} "
-                     f"bpf da object-pinned DROPS-{wanted.dropped_pct:g}-PERCENT")  # fmt: skip
+    if wanted.dropped_pct:  # what the BPF program does, in words that a shell has
+        chain = f"""'{{ type filter hook egress device "{link}" priority 0; }}'"""
+        share = f"numgen random mod 100000 < {round(wanted.dropped_pct * 1000)}"
+        lines += ["nft add table netdev loss", f"nft add chain netdev loss out {chain}",
+                  f"nft add rule netdev loss out '{share} drop'"]  # fmt: skip
     return "; ".join(lines) or f"tc qdisc del dev {link} root"
 
 

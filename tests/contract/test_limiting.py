@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.base import Lifecycle, Limiting
+from backends.base import Evidencing, Lifecycle, Limiting
 from backends.errors import InnkeeperError
 from backends.metrics import Sample
 from backends.model import Guest, Limits
@@ -69,6 +69,18 @@ def test_a_limit_is_set_read_back_and_put_back(subject: Subject, state: str, nam
     assert getattr(subject.look(guest.ref).limits, name) == WANTED[name]
     backend.set_limits(guest.ref, {each: getattr(before, each) for each in wanted}, recorder())
     assert backend.limits(guest.ref) == before
+
+
+def test_what_limits_did_is_told_only_of_those_that_are_set(subject: Subject) -> None:
+    guest = subject.live()
+    backend, counting = subject.having(Limiting), subject.having(Evidencing)
+    assert counting.limit_evidence(guest.ref) == {}
+    counted = [name for name, why in settable(subject, guest).items() if name.startswith("net_") and not why]
+    backend.set_limits(guest.ref, {name: WANTED[name] for name in counted}, recorder())
+    assert set(counting.limit_evidence(guest.ref)) == set(counted)
+    assert all(each.held_back >= 0 and each.dropped >= 0 for each in counting.limit_evidence(guest.ref).values())
+    backend.set_limits(guest.ref, dict.fromkeys(counted), recorder())
+    assert counting.limit_evidence(guest.ref) == {}
 
 
 @pytest.mark.parametrize("state", ["stopped", "live"])

@@ -38,21 +38,21 @@ def served(backend: NativeBackend, guest: Guest) -> Guest:
 
 
 def pinged(guest: Guest, count: int, interval_s: float) -> tuple[float, float, float]:
-    """Return the round trips' mean and mean deviation in seconds, and the share that was lost in hundredths."""
+    """Return the mean and the shortest of the round trips in seconds, and the share that was lost in hundredths."""
     line = ["ping", "-q", "-n", "-i", str(interval_s), "-c", str(count), "-W", "2", guest.addresses[0]]
     printed = subprocess.run(line, capture_output=True, text=True, check=False).stdout
-    times = re.search(r"= [0-9.]+/([0-9.]+)/[0-9.]+/([0-9.]+) ms", printed)
+    times = re.search(r"= ([0-9.]+)/([0-9.]+)/", printed)
     lost = re.search(r"([0-9.]+)% packet loss", printed)
     assert times, printed
     assert lost, printed
-    return float(times[1]) / 1000, float(times[2]) / 1000, float(lost[1])
+    return float(times[2]) / 1000, float(times[1]) / 1000, float(lost[1])
 
 
-def iperf(guest: Guest, *options: str) -> dict[str, float]:
+def iperf(guest: Guest) -> dict[str, float]:
     """Return what iperf3 says at the receiving end."""
-    line = ["iperf3", "-J", "-c", guest.addresses[0], "-t", "4", *options]
+    line = ["iperf3", "-J", "-c", guest.addresses[0], "-O", "1", "-t", "4"]
     printed = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    return dict(json.loads(printed)["end"]["sum" if "-u" in options else "sum_received"])
+    return dict(json.loads(printed)["end"]["sum_received"])
 
 
 def test_a_round_trip_takes_so_much_longer_from_the_start_on(native: NativeBackend, run: Run) -> None:
@@ -66,27 +66,26 @@ def test_delay_and_jitter_change_while_it_runs_and_are_lifted(native: NativeBack
     before_s, _, _ = pinged(web, 10, 0.02)
 
     native.set_limits(web.ref, {"net_delay_s": 0.05, "net_jitter_s": 0.02}, R)
-    mean_s, deviation_s, _ = pinged(web, 200, 0.02)
+    mean_s, shortest_s, _ = pinged(web, 400, 0.02)
     assert mean_s - before_s == pytest.approx(0.05, rel=0.1)
-    assert deviation_s == pytest.approx(0.02 / 3**0.5, rel=0.25)  # of values evenly spread
+    assert shortest_s - before_s == pytest.approx(0.03, rel=0.1)  # evenly spread from 30 to 70 ms
 
     native.set_limits(web.ref, {"net_delay_s": None, "net_jitter_s": None}, R)
     assert pinged(web, 10, 0.02)[0] < 0.02
 
 
 def test_packets_are_lost_as_often_as_asked(native: NativeBackend, run: Run) -> None:
-    web = served(native, run(*SERVER, net_loss_pct=20.0))
-    sent = iperf(web, "-u", "-b", "4M", "-l", "500")
-    assert sent["lost_percent"] == pytest.approx(20, rel=0.1)
+    web = run("sleep", "100", net_loss_pct=40.0)
+    assert pinged(web, 2500, 0.002)[2] == pytest.approx(40, rel=0.1)  # four times the standard deviation
     native.set_limits(web.ref, {"net_loss_pct": None}, R)
-    assert iperf(web, "-u", "-b", "1M", "-l", "500")["lost_percent"] < 1
+    assert pinged(web, 100, 0.002)[2] == 0
 
 
 def test_rate_and_delay_hold_together(native: NativeBackend, run: Run) -> None:
-    web = served(native, run(*SERVER, net_rx_bytes_per_s=1_000_000, net_delay_s=0.02))
+    web = served(native, run(*SERVER, net_rx_bytes_per_s=500_000, net_delay_s=0.02))
     assert pinged(web, 20, 0.02)[0] == pytest.approx(0.02, rel=0.15)
-    assert iperf(web)["bits_per_second"] / 8 == pytest.approx(1_000_000, rel=0.1)
+    assert iperf(web)["bits_per_second"] / 8 == pytest.approx(500_000, rel=0.1)
     native.set_limits(web.ref, {"net_delay_s": None}, R)
-    assert iperf(web)["bits_per_second"] / 8 == pytest.approx(1_000_000, rel=0.1)
+    assert iperf(web)["bits_per_second"] / 8 == pytest.approx(500_000, rel=0.1)
     counted = native.limit_evidence(web.ref)["net_rx_bytes_per_s"]
     assert counted.held_back > 0
