@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import ipaddress
+import os
 import socket
 import struct
 from dataclasses import dataclass
 
+from backends.errors import InnkeeperError
 from backends.kernel import rtnetlink
 from backends.kernel.mounts import KernelStep
 from backends.kernel.rtnetlink import Rtnetlink
@@ -42,9 +45,11 @@ def links_of(bridge: str) -> list[str]:
 
 
 def taken_subnets() -> set[str]:
-    """Return the destinations of all IPv4 routes, as "a.b.c.d/n"."""
+    """Return the destinations of all routes, as "a.b.c.d/n" or "fd00::/n"; of IPv6 those that are for one link only
+    are left out."""
     with Rtnetlink() as route:
-        return {f"{destination}/{length}" for destination, length in route.routes()}
+        found = [*route.routes(), *route.routes(socket.AF_INET6)]
+    return {f"{destination}/{length}" for destination, length in found if not destination.startswith(("fe80", "ff"))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +59,46 @@ class EnsureBridge(KernelStep):
     name: str
     address: str
     prefix_length: int
+    address6: str = ""
+    prefix_length6: int = 64
     kind = "bridge"
 
     def describe(self) -> str:
-        return f"bridge {self.name} with {self.address}/{self.prefix_length}"
+        six = f" and {self.address6}/{self.prefix_length6}" if self.address6 else ""
+        return f"bridge {self.name} with {self.address}/{self.prefix_length}{six}"
 
     def by_hand(self) -> str:
+        six = f"ip addr add {self.address6}/{self.prefix_length6} dev {self.name} nodad; " if self.address6 else ""
         return (
             f"ip link add {self.name} type bridge; ip addr add {self.address}/{self.prefix_length} dev {self.name}; "
-            f"ip link set {self.name} up"
+            f"{six}ip link set {self.name} up"
         )
 
     def run(self) -> None:
+        """Make it. Raises InnkeeperError if a route of the host leads to its subnets already."""
         if link_exists(self.name):
             return
+        self._check_subnets()
         with Rtnetlink() as route:
             route.do(rtnetlink.add_bridge(self.name))
             try:
                 index = socket.if_nametoindex(self.name)
-                route.do(rtnetlink.add_address(index, self.address, self.prefix_length))
+                six = [rtnetlink.add_address(index, self.address6, self.prefix_length6)] if self.address6 else []
+                route.do(rtnetlink.add_address(index, self.address, self.prefix_length), *six)
             except BaseException:
                 delete_link(self.name)
                 raise
+
+    def _check_subnets(self) -> None:
+        taken = taken_subnets()
+        for address, length in ((self.address, self.prefix_length), (self.address6, self.prefix_length6)):
+            if not address:
+                continue
+            subnet = ipaddress.ip_network(f"{address}/{length}", strict=False)
+            for text in taken:
+                other = ipaddress.ip_network(text)
+                if other.version == subnet.version and other.overlaps(subnet):
+                    raise InnkeeperError(f"subnet {subnet} is in use on this host: it has a route to {other}")
 
     def undo(self) -> None:
         """Nothing: it stays for the next container, and goes with who keeps it."""
@@ -113,6 +136,39 @@ class MakeVeth(KernelStep):
 
 
 @dataclass(frozen=True, slots=True)
+class AllowHairpin(KernelStep):
+    """Let a container reach itself by its published ports, where bridged packets pass the host's rules too.
+
+    With br_netfilter the bridge itself carries on a packet whose address those rules have changed.
+    """
+
+    link: str
+    kind = "bridge"
+
+    def describe(self) -> str:
+        return f"let packets of {self.link} come back over it"
+
+    def by_hand(self) -> str:
+        return f"bridge link set dev {self.link} hairpin on"
+
+    def run(self) -> None:
+        if _passes_rules("iptables") or _passes_rules("ip6tables"):
+            with Rtnetlink() as route:
+                route.do(rtnetlink.set_hairpin(socket.if_nametoindex(self.link)))
+
+
+def _passes_rules(kind: str) -> bool:
+    try:
+        fd = os.open(f"/proc/sys/net/bridge/bridge-nf-call-{kind}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 8).strip() == b"1"
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
 class LoopbackUp(KernelStep):
     """Bring lo up in a new network namespace."""
 
@@ -140,19 +196,45 @@ class ConfigureLink(KernelStep):
     address: str
     prefix_length: int
     gateway: str
+    """Empty: no default route over this link; so is gateway6."""
+
+    address6: str = ""
+    prefix_length6: int = 64
+    gateway6: str = ""
     kind = "address"
 
     def describe(self) -> str:
-        return f"{self.name} has {self.address}/{self.prefix_length}, gateway {self.gateway}"
+        addresses = [f"{address}/{length}" for address, length in self._addresses()]
+        gateways = [gateway for gateway in (self.gateway, self.gateway6) if gateway]
+        way_out = f", gateway {' and '.join(gateways)}" if gateways else ""
+        return f"{self.name} has {' and '.join(addresses)}{way_out}"
 
     def by_hand(self) -> str:
-        return (
-            f"ip addr add {self.address}/{self.prefix_length} dev {self.name}; ip link set {self.name} up; "
-            f"ip route add default via {self.gateway}"
-        )
+        lines = [f"ip addr add {address}/{length} dev {self.name}" for address, length in self._addresses()]
+        routes = [f"ip route add default via {gateway}" for gateway in (self.gateway, self.gateway6) if gateway]
+        return "; ".join([*lines, f"ip link set {self.name} up", *routes])
 
     def run(self) -> None:
         index = socket.if_nametoindex(self.name)
+        if self.address6:
+            self._be_ready_at_once()
         with Rtnetlink() as route:
-            address = rtnetlink.add_address(index, self.address, self.prefix_length)
-            route.do(address, rtnetlink.set_up(self.name), rtnetlink.add_default_route(self.gateway))
+            addresses = [rtnetlink.add_address(index, address, length) for address, length in self._addresses()]
+            routes = [rtnetlink.add_default_route(gateway) for gateway in (self.gateway, self.gateway6) if gateway]
+            route.do(*addresses, rtnetlink.set_up(self.name), *routes)
+
+    def _addresses(self) -> list[tuple[str, int]]:
+        both = ((self.address, self.prefix_length), (self.address6, self.prefix_length6))
+        return [(address, length) for address, length in both if address]
+
+    def _be_ready_at_once(self) -> None:
+        """Its link-local address too; and no router that somebody else on the network claims to be."""
+        for key in ("accept_dad", "accept_ra"):
+            try:
+                fd = os.open(f"/proc/sys/net/ipv6/conf/{self.name}/{key}", os.O_WRONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                os.write(fd, b"0")
+            finally:
+                os.close(fd)

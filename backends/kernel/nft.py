@@ -6,11 +6,15 @@ A text is one transaction: all of it is in force, or none.
 from __future__ import annotations
 
 import ctypes
+import socket
+import struct
 from functools import cache
 
 from backends.errors import InnkeeperError, Unsupported
 
 _LIBRARY = "libnftables.so.1"
+_FAMILIES = {"inet": 1, "ip": 2, "ip6": 10}
+_NETFILTER, _GETTABLE, _REQUEST_ACK, _TABLE_NAME, _ERROR = 12, 10 << 8 | 1, 5, 1, 2
 
 
 class NftError(InnkeeperError):
@@ -56,3 +60,16 @@ def run(text: str) -> str:
         return (library.nft_ctx_get_output_buffer(context) or b"").decode(errors="replace")
     finally:
         library.nft_ctx_free(context)
+
+
+def has_table(family: str, name: str) -> bool:
+    """Say whether there is a table of that name, in microseconds (linux/netfilter/nf_tables.h, NFT_MSG_GETTABLE)."""
+    value = name.encode() + b"\0"
+    body = struct.pack("=BBHHH", _FAMILIES[family], 0, 0, 4 + len(value), _TABLE_NAME) + value + bytes(-len(value) % 4)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETFILTER) as sock:
+            sock.send(struct.pack("=IHHII", 16 + len(body), _GETTABLE, _REQUEST_ACK, 1, 0) + body)
+            kind, _, _, _, number = struct.unpack_from("=HHIIi", sock.recv(65536), 4)
+    except OSError:  # a kernel without netfilter
+        return False
+    return bool(kind != _ERROR or number == 0)

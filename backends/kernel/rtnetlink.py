@@ -19,7 +19,17 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 19, 20, 22, 24, 26
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE = (
+    16,
+    17,
+    18,
+    19,
+    20,
+    22,
+    24,
+    25,
+    26,
+)
 _ERROR, _DONE = 2, 3
 _REQUEST, _ACK, _DUMP, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 _F_CAPPED, _F_ACK_TLVS = 0x100, 0x200
@@ -30,6 +40,8 @@ _IFLA_NET_NS_PID, _IFLA_NET_NS_FD = 19, 28
 _INFO_KIND, _INFO_DATA, _VETH_PEER, _BR_FORWARD_DELAY, _BR_STP_STATE = 1, 2, 1, 1, 5
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_F_NODAD = 0x02
+_AF_BRIDGE, _IFLA_PROTINFO, _BRPORT_MODE = 7, 12, 4
 _IFF_UP = 1
 _UNIVERSE, _UNICAST, _TABLE_MAIN, _PROTO_BOOT = 0, 1, 254, 3
 _NESTED = 0x8000
@@ -87,13 +99,23 @@ def set_master(index: int, master: int) -> Message:
     return Message(_SETLINK, 0, _ifinfo(index=index) + _attribute(_IFLA_MASTER, struct.pack("=I", master)))
 
 
+def set_hairpin(index: int) -> Message:
+    """Let a bridge send a packet back over the link that it came from (`bridge link set … hairpin on`)."""
+    head = _IFINFO.pack(_AF_BRIDGE, 0, index, 0, 0)
+    return Message(_SETLINK, 0, head + _nested(_IFLA_PROTINFO, _attribute(_BRPORT_MODE, b"\x01")))
+
+
 def delete_link(name: str) -> Message:
     """Delete a link, and with it its peer."""
     return Message(_DELLINK, 0, _ifinfo() + _name(name))
 
 
 def add_address(index: int, address: str, prefix_length: int) -> Message:
-    """Give a link an IPv4 address."""
+    """Give a link an address, IPv4 or IPv6; an IPv6 one can be used at once, with no search for duplicates."""
+    if ":" in address:
+        number = socket.inet_pton(socket.AF_INET6, address)
+        body = _IFADDR.pack(socket.AF_INET6, prefix_length, _F_NODAD, _UNIVERSE, index)
+        return Message(_NEWADDR, _CREATE | _REPLACE, body + _attribute(_IFA_ADDRESS, number))
     number = socket.inet_aton(address)
     host_bits = 32 - prefix_length
     broadcast = (int.from_bytes(number, "big") | ((1 << host_bits) - 1)).to_bytes(4, "big")
@@ -105,9 +127,19 @@ def add_address(index: int, address: str, prefix_length: int) -> Message:
 
 
 def add_default_route(gateway: str) -> Message:
-    """Send what is for nobody near to a gateway."""
-    body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _UNIVERSE, _UNICAST, 0)
-    return Message(_NEWROUTE, _CREATE | _EXCL, body + _attribute(_RTA_GATEWAY, socket.inet_aton(gateway)))
+    """Send what is for nobody near to a gateway, of the gateway's family."""
+    return _default_route(_NEWROUTE, _CREATE | _EXCL, gateway)
+
+
+def delete_default_route(gateway: str) -> Message:
+    """Take that route away."""
+    return _default_route(_DELROUTE, 0, gateway)
+
+
+def _default_route(kind: int, flags: int, gateway: str) -> Message:
+    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+    body = _RTMSG.pack(family, 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, _UNIVERSE, _UNICAST, 0)
+    return Message(kind, flags, body + _attribute(_RTA_GATEWAY, socket.inet_pton(family, gateway)))
 
 
 class Rtnetlink:
@@ -151,15 +183,15 @@ class Rtnetlink:
             found.append(Link(_IFINFO.unpack_from(answer)[2], name, master))
         return found
 
-    def routes(self) -> list[tuple[str, int]]:
-        """Return destination and prefix length of all IPv4 routes but the default ones, in all tables."""
+    def routes(self, family: int = socket.AF_INET) -> list[tuple[str, int]]:
+        """Return destination and prefix length of all routes of a family but the default ones, in all tables."""
         found = []
-        body = _RTMSG.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+        body = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         for answer in self._dump(Message(_GETROUTE, _DUMP, body)):
             length = answer[1]
             for number, value in _attributes(answer[_RTMSG.size :]):
                 if number == _RTA_DST:
-                    found.append((socket.inet_ntoa(value), length))
+                    found.append((socket.inet_ntop(family, value), length))
         return found
 
     def addresses(self) -> list[tuple[int, str, int]]:

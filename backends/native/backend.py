@@ -31,6 +31,7 @@ from backends.native.edge import translated
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
 from backends.native.network import tidy_bridge
+from backends.native.networking import Networking
 from backends.native.sampling import Sampling
 from backends.native.sweep import KEEPER, Sweeper
 from backends.native.templating import Templating
@@ -50,7 +51,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Transferring, Templating, Lasting, Copying, Checkpointing, Looking):
+class NativeBackend(Transferring, Templating, Networking, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

@@ -14,7 +14,8 @@ _VERBS = (
     "clone templates template_create template_use template_remove images image_import "
     "image_remove image_inspect image_history image_tag image_load image_save image_prune "
     "image_pull image_push registry_login registry_logout "
-    "clean set_restart_policy clear_log copy_in copy_out boot halt checkpoint restore"
+    "clean set_restart_policy clear_log copy_in copy_out boot halt checkpoint restore "
+    "networks network_create network_remove network_connect network_disconnect"
 )
 
 T = TypeVar("T", bound=type)

@@ -13,6 +13,7 @@ from backends.kernel.cgroup import CgroupHost
 from backends.native import drivers, plan
 from backends.native.drivers import native  # noqa: F401 - loaded before the forks, whose start then is shorter
 from backends.native.maker import Maker, Trace, Worker
+from backends.native.networks import sharing
 from backends.native.options import devices
 from backends.native.record import ContainerRecord
 from backends.native.store import TRACE, ContainerStore
@@ -137,13 +138,16 @@ def _request(
     if record.privileged:
         config = devices.as_now(config)
     folder, terminal = store.folder(record.id), bool(config["process"].get("terminal"))
+    shared = [sharing.open_network(store, record)] if sharing.owner_of(record) else []
+    if shared:
+        config = sharing.with_network(config, shared[0])
     return plan.request(
         record,
         config,
         folder,
         host,
         stdio=[] if terminal else worker.pipes.theirs,
-        own_fds=[*worker.pipes.ours, *(worker.pipes.theirs if terminal else ())],
+        own_fds=[*worker.pipes.ours, *(worker.pipes.theirs if terminal else ()), *shared],
         run_dir=store.run_dir,
         secrets_fd=secrets_fd,
         overlay_fd=plan.open_overlay(record, config, folder),

@@ -12,7 +12,6 @@ from backends.container import ContainerSpec
 from backends.errors import (
     Busy,
     NotFound,
-    Unsupported,
     WrongState,
 )
 from backends.kernel import netlink
@@ -25,22 +24,22 @@ from backends.native import (
     drivers,
     limiting,
     names,
-    rootless,
     secrets,
     shaping,
     spec,
     tracing,
-    user_network,
     userns,
     volumes,
 )
 from backends.native.asked import to_json
+from backends.native.connecting import Connecting
 from backends.native.core import KEPT, NAME
-from backends.native.living import Living, signal_name
+from backends.native.living import signal_name
 from backends.native.looking import limits_json
+from backends.native.networks import sharing
 from backends.native.networks.endpoint import DEFAULT, host_link, mac_of
 from backends.native.networks.joining import join, leave, planned
-from backends.native.options import first_process, mounts, namespaces, ports
+from backends.native.options import first_process, mounts, namespaces
 from backends.native.options import names as container_names
 from backends.native.options.networks import wanted
 from backends.native.options.of_image import with_image
@@ -55,17 +54,7 @@ _Files = dict[str, str | bytes]
 """Generated files of a container, by name; bytes are a program."""
 
 
-def _network(asked: ContainerSpec) -> str:
-    """Return what the record says: a plain user has no bridge, but maybe a program that speaks for the container."""
-    if asked.network != "bridge" or not rootless.is_inside():
-        return asked.network
-    if asked.publish:
-        hint = "run it as root, or with --network host"
-        raise Unsupported(f"port {asked.publish[0]!r} cannot be published by a plain user yet", hint=hint)
-    return user_network.NETWORK if user_network.program() else "none"
-
-
-class Making(Living):
+class Making(Connecting):
     """Makes containers, and removes them."""
 
     def create(self, asked: ContainerSpec, recorder: Recorder) -> Guest:
@@ -97,7 +86,7 @@ class Making(Living):
             spec.check_name(asked.name)
         spec.check(asked)
         drivers.check(asked.driver, self._store.run_dir, self._host)
-        self._check_limits(asked.limits, _network(asked))
+        self._check_limits(asked.limits, self._network(asked))
         for secret in asked.secrets:
             secrets.read(secret)  # what cannot be read is said now, not at the start
 
@@ -113,7 +102,7 @@ class Making(Living):
             created_s=time.time(),
             layers=origin.layers,
             image_id=origin.image_id,
-            network=_network(asked),
+            network=self._network(asked),
             stop_signal=stop_signal,
             user=asked.user,
             stdin=asked.stdin,
@@ -132,8 +121,7 @@ class Making(Living):
         try:
             if record.network == "bridge":
                 record = record.with_endpoints(join(self._networks, record.id, wanted(asked).attachments))
-            if asked.publish_all and record.network == "bridge":
-                record = replace(record, publish=[*record.publish, *self._free_ports(record)])
+                record = replace(record, publish=self._published(record, asked))
             files, config = self._files_and_config(record, asked, origin)
             maps = userns.maps_for(asked.userns, userns.Caller.here(), self._ranges, record.id)
             if maps is not None:
@@ -147,15 +135,12 @@ class Making(Living):
             self._store.release_name(record.name)
             raise
 
-    def _free_ports(self, record: ContainerRecord) -> list[str]:
-        """Return a free port of the host for each that the image exposes and that is not published yet."""
-        others = (self._store.record(container_id).publish for container_id in self._store.ids())
-        taken = [port for texts in others for port in ports.parse_ports(texts)]
-        return ports.free_ports(record.exposed, record.publish, taken)
-
     def _files_and_config(
         self, record: ContainerRecord, asked: ContainerSpec, origin: Origin
     ) -> tuple[_Files, dict[str, Any]]:
+        owner = sharing.owner_of(record)
+        if owner:  # its files are the other's too
+            asked = replace(asked, hostname=self._store.config(owner).get("hostname"))
         hostname = namespaces.hostname(record.id, asked)
         files: _Files = {
             "hostname": hostname + "\n",
@@ -163,7 +148,8 @@ class Making(Living):
             "resolv.conf": container_names.resolv_conf(asked, record.network),
         }
         folder = self._store.folder(record.id) / "etc"
-        bound = {f"/etc/{name}": str(folder / name) for name in files}
+        source = self._store.folder(owner) / "etc" if owner else folder
+        bound = {f"/etc/{name}": str(source / name) for name in files}
         if asked.init:
             files["init"] = first_process.content()
             bound[first_process.PLACE] = str(folder / "init")
@@ -185,10 +171,10 @@ class Making(Living):
         spec.check(asked)
         image = self._images.get(asked.image)
         asked = with_image(asked, image)
-        self._check_limits(asked.limits, _network(asked))
+        self._check_limits(asked.limits, self._network(asked))
         record = ContainerRecord(
             id="0" * 12, name=asked.name or "example", image=image.name, created_s=0, layers=image.layers,
-            network=_network(asked), user=asked.user, **_life(asked),
+            network=self._network(asked), user=asked.user, **_life(asked),
         )  # fmt: skip
         if record.network == "bridge":
             record = record.with_endpoints(planned(self._networks, record.id, wanted(asked).attachments))

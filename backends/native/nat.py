@@ -1,21 +1,19 @@
-"""The way out of the bridge and published ports: one nftables table of our own for each state folder.
+"""Way out, published ports and what is let through: one nftables table of our own for each state folder.
 
-The table is written anew as a whole, in one transaction, from what is on record of each container that publishes
-something; tables of others are never touched.
+The table is written anew as a whole, in one transaction, from what is on record of each bridge that is up and each
+container that publishes something (networks/rules.py makes the text); tables of others are never touched.
 
 ::
 
-    RUN/ports/ID     {"address": …, "ports": [[host, guest, protocol, address], …]} while the container has its link
-    RUN/ip_forward   there if we turned forwarding on: with the bridge it is turned off again
-
-A packet to a published port is sent on to the container wherever it comes from: other hosts (prerouting), this host
-and its loopback (output; the bridge has route_localnet for that, and packets of containers to 127.0.0.0/8 are
-dropped, which else would reach what listens there), and the bridge itself.
+    RUN/bridges/NAME   {"subnet": …, "subnet6": …, "internal": …} of each bridge that is up
+    RUN/ports/ID       {"address": …, "address6": …, "ports": [[host, guest, protocol, address], …]} while the
+                       container has its links
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import ipaddress
 import json
 import os
@@ -23,132 +21,258 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backends.errors import InnkeeperError, StartFailed, Unsupported
-from backends.kernel import nft
+from backends.kernel import conntrack, netlink, nft
 from backends.kernel.mounts import KernelStep
 from backends.native.locking import locked
+from backends.native.networks import forwarding
 from backends.native.networks.endpoint import Endpoint
+from backends.native.networks.rules import Bridge, Published, port_rules, table_text
 from backends.native.options.ports import Port, collide, parse_ports
 from backends.native.record import ContainerRecord
 from backends.native.store import write_file
 
-_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _SOCKETS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
+_FAMILIES = {4: (socket.AF_INET, "0.0.0.0"), 6: (socket.AF_INET6, "::")}
 
 
-def table_name(bridge: str) -> str:
-    """Return the name of our table for a bridge; hyphens are nothing that nft knows in names."""
-    return "innkeeper" if bridge == "inn0" else f"innkeeper_{bridge.removeprefix('inn-')}"
+def table_name(run_dir: Path) -> str:
+    """Return the name of the table of a state folder."""
+    digits = hashlib.sha256(str(run_dir).encode()).hexdigest()[:8]
+    return "innkeeper" if str(run_dir) == "/run/innkeeper" else f"innkeeper_{digits}"
 
 
 def shown(ports: Sequence[Port]) -> tuple[str, ...]:
-    """Return ports as Guest.ports has them: "127.0.0.1:8080->80/tcp"."""
-    at = ((f"{port.address}:" if port.address else "", port) for port in ports)
-    return tuple(f"{address}{port.host}->{port.guest}/{port.protocol}" for address, port in at)
+    """Return ports as Guest.ports has them: "127.0.0.1:8080->80/tcp", "[::1]:8080->80/tcp"."""
+    found = []
+    for port in ports:
+        at = f"[{port.address}]:" if ":" in port.address else f"{port.address}:" if port.address else ""
+        found.append(f"{at}{port.host}->{port.guest}/{port.protocol}")
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWayOut(KernelStep):
-    """Let what is on a bridge out under the host's address, and lead ports of the host to a container on it."""
+    """Let what is on some bridges out under the host's address, and lead ports of the host to a container on them."""
 
     run_dir: Path
-    bridge: str
-    subnet: str
-    container_id: str
-    address: str
-    ports: tuple[Port, ...]
+    bridges: tuple[Bridge, ...]
+    to: Published
     kind = "nft"
 
     def describe(self) -> str:
-        ports = f", ports {', '.join(shown(self.ports))}" if self.ports else ""
-        return f"masquerade {self.subnet}{ports} in nftables table {table_name(self.bridge)}"
+        out = [subnet for each in self.bridges if not each.internal for subnet in (each.subnet, each.subnet6) if subnet]
+        ports = f"; ports {', '.join(shown(self.to.ports))}" if self.to.ports else ""
+        what = f"masquerade {', '.join(out)}" if out else f"keep {', '.join(each.name for each in self.bridges)} closed"
+        return f"{what}{ports} in nftables table {table_name(self.run_dir)}"
 
     def by_hand(self) -> str:
-        table = table_name(self.bridge)
+        table = table_name(self.run_dir)
         chain = "'{ type nat hook postrouting priority srcnat; }'"
-        lines = [f"nft add table ip {table}; nft add chain ip {table} out {chain}",
-                 f"nft add rule ip {table} out ip saddr {self.subnet} oifname != {self.bridge} masquerade"]  # fmt: skip
-        rules = [_rule(port, self.address) for port in self.ports]
-        return "; ".join([*lines, *(f"nft add rule ip {table} published {rule}" for rule in rules)])
+        lines = [f"nft add table inet {table}; nft add chain inet {table} out {chain}"]
+        lines += [f"nft add rule inet {table} out {ip} saddr {subnet} oifname != {each.name} masquerade"
+                  for each in self.bridges if not each.internal
+                  for ip, subnet in (("ip", each.subnet), ("ip6", each.subnet6)) if subnet]  # fmt: skip
+        rules = [rule.partition(" comment")[0] for port in self.to.ports for rule in port_rules(port, self.to)]
+        return "; ".join([*lines, *(f"nft add rule inet {table} published {rule}" for rule in rules)])
 
     def run(self) -> None:
         """Write the table; where it is up already and nothing is published, there is nothing to do."""
-        is_up = _is_up(self.bridge)
-        if is_up and not self.ports:
+        missing = [each for each in self.bridges if not _is_marked(each.name)]
+        is_up = nft.has_table("inet", table_name(self.run_dir))
+        if is_up and not missing and not self.to.ports:
             return
         with _locked(self.run_dir):
-            if not is_up:
-                _forget_all(self.run_dir)
-            if self.ports:
-                check_free(self.run_dir, self.container_id, self.ports)
-                _put_on_record(self.run_dir, self.container_id, self.address, self.ports)
+            if self.to.ports:
+                check_free(self.run_dir, self.to.container_id, self.to.ports)
+            self._put_on_record()
             try:
-                _write(self.run_dir, self.bridge, self.subnet)
+                self._open(missing if is_up else self.bridges)
             except (nft.NftError, Unsupported):
-                if self.ports:
-                    (_folder(self.run_dir) / self.container_id).unlink(missing_ok=True)
+                if self.to.ports:
+                    self._forget_ports()
                     raise
                 return  # a host without NAT: the bridge leads to this host and to the other containers only
             except BaseException:
-                (_folder(self.run_dir) / self.container_id).unlink(missing_ok=True)
+                self._forget_ports()
                 raise
-            if not is_up:
-                _turn_on(self.run_dir, self.bridge)
+        conntrack.forget(self.to.ports)
+
+    def _open(self, new: Sequence[Bridge]) -> None:
+        ways_out = [each for each in new if not each.internal]
+        has_ipv6 = any(each.subnet6 for each in ways_out)
+        for each in ways_out:
+            forwarding.prepare(each.name, ipv6=bool(each.subnet6))
+        _write(self.run_dir)
+        if ways_out:
+            forwarding.turn_on(ipv6=has_ipv6)
+        for each in new:
+            _mark(each.name).write_text("1")
+
+    def _put_on_record(self) -> None:
+        for each in self.bridges:
+            _bridges(self.run_dir).mkdir(mode=0o700, exist_ok=True)
+            write_file(_bridges(self.run_dir) / each.name, json.dumps(asdict(each)))
+        if self.to.ports:
+            _ports(self.run_dir).mkdir(mode=0o700, exist_ok=True)
+            entries = [[port.host, port.guest, port.protocol, port.address] for port in self.to.ports]
+            content = {"address": self.to.address, "address6": self.to.address6, "ports": entries}
+            write_file(_ports(self.run_dir) / self.to.container_id, json.dumps(content))
+
+    def _forget_ports(self) -> None:
+        (_ports(self.run_dir) / self.to.container_id).unlink(missing_ok=True)
 
     def undo(self) -> None:
         """Take the ports back; the way out stays with the bridge."""
-        _withdraw(self.run_dir, self.bridge, self.subnet, self.container_id)
+        _withdraw(self.run_dir, self.to.container_id)
 
 
 def steps(record: ContainerRecord, run_dir: Path) -> list[OpenWayOut]:
-    """Return what gives a container on the bridge its way out and its ports."""
-    ports = tuple(parse_ports(record.publish))
-    return [OpenWayOut(run_dir, each.bridge, _subnet(each), record.id, each.address, ports)
-            for each in record.endpoints[:1]]  # fmt: skip
+    """Return what gives a container on bridges its way out and its ports."""
+    if not record.endpoints:
+        return []
+    bridges = tuple(bridge_of(each) for each in record.endpoints)
+    return [OpenWayOut(run_dir, bridges, published(record))]
+
+
+def bridge_of(endpoint: Endpoint) -> Bridge:
+    """Return the bridge that a container is on."""
+    subnet = str(ipaddress.IPv4Network(f"{endpoint.address}/{endpoint.prefix_length}", strict=False))
+    six = f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else ""
+    subnet6 = str(ipaddress.IPv6Network(six, strict=False)) if six else ""
+    return Bridge(endpoint.bridge, subnet, subnet6, endpoint.internal)
+
+
+def published(record: ContainerRecord) -> Published:
+    """Return where a container's ports lead: to its first address of each family that has a way out."""
+    ways_out = [each for each in record.endpoints if not each.internal]
+    address = next((each.address for each in ways_out), "")
+    address6 = next((each.address6 for each in ways_out if each.address6), "")
+    ports = tuple(parse_ports(record.publish)) if address or address6 else ()
+    return Published(record.id, address, address6, ports)
 
 
 def withdraw(run_dir: Path, record: ContainerRecord) -> None:
     """Take back the ports of a container, if it has any. Raises InnkeeperError, OSError."""
     if record.publish:
-        for each in record.endpoints[:1]:
-            _withdraw(run_dir, each.bridge, _subnet(each), record.id)
+        _withdraw(run_dir, record.id)
+
+
+def keep_only(run_dir: Path, container_ids: set[str]) -> list[str]:
+    """Take back the ports of all other containers, and return whose they were."""
+    with suppress(FileNotFoundError):
+        gone = [name for name in os.listdir(_ports(run_dir)) if name[:1] != "." and name not in container_ids]
+        for name in gone:
+            _withdraw(run_dir, name)
+        return gone
+    return []
+
+
+def mend(run_dir: Path) -> bool:
+    """Write the table again if somebody has deleted it while bridges are up; says whether."""
+    if not _live_bridges(run_dir) or nft.has_table("inet", table_name(run_dir)):
+        return False
+    with _locked(run_dir):
+        _write(run_dir)
+    return True
 
 
 def close(run_dir: Path, bridge: str) -> None:
-    """Delete the table, with the bridge; forwarding is as before."""
+    """A bridge has gone: so does its part of the table; with the last one the table, and forwarding is as before."""
     if not (run_dir / "nat.lock").exists():
         return
     with _locked(run_dir):
-        _forget_all(run_dir)
-        table = table_name(bridge)
+        (_bridges(run_dir) / bridge).unlink(missing_ok=True)
+        if _live_bridges(run_dir):
+            with suppress(InnkeeperError):
+                _write(run_dir)
+            return
+        shutil.rmtree(_ports(run_dir), ignore_errors=True)
+        shutil.rmtree(_bridges(run_dir), ignore_errors=True)
+        table = table_name(run_dir)
         with suppress(InnkeeperError):
-            nft.run(f"add table ip {table}; delete table ip {table}")
-        remembered = run_dir / "ip_forward"
-        if remembered.exists():
-            with suppress(OSError):
-                _FORWARD.write_text("0")
-            remembered.unlink(missing_ok=True)
+            nft.run(f"add table inet {table}; delete table inet {table}")
+        forwarding.turn_off()
         (run_dir / "nat.lock").unlink(missing_ok=True)
 
 
-def _withdraw(run_dir: Path, bridge: str, subnet: str, container_id: str) -> None:
-    with _locked(run_dir):
+def check_free(run_dir: Path, container_id: str, ports: Sequence[Port]) -> None:
+    """Raise StartFailed if another container or a program of the host has one of the ports."""
+    for other in _published(run_dir):
+        for port in ports:
+            if other.container_id != container_id and any(collide(port, each) for each in other.ports):
+                what = f"port {port.host}/{port.protocol} of the host"
+                raise StartFailed(f"{what} is published by container {other.container_id} already")
+    for port in ports:
+        for family in port.families():
+            if family == 4 or ":" in port.address or Path("/proc/net/if_inet6").exists():
+                _try_bind(port, family)
+
+
+def _try_bind(port: Port, family: int) -> None:
+    number, everywhere = _FAMILIES[family]
+    with socket.socket(number, _SOCKETS[port.protocol]) as sock:
+        if family == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            (_folder(run_dir) / container_id).unlink()
-        except FileNotFoundError:
-            return
-        if _is_up(bridge):
-            _write(run_dir, bridge, subnet)
+            sock.bind((port.address or everywhere, port.host))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
+            at = f"{port.host}/{port.protocol}" + (f" at {port.address}" if port.address else "")
+            raise StartFailed(f"port {at} of the host {why}") from error
 
 
-def _subnet(endpoint: Endpoint) -> str:
-    return str(ipaddress.IPv4Network(f"{endpoint.address}/{endpoint.prefix_length}", strict=False))
+def _withdraw(run_dir: Path, container_id: str) -> None:
+    if not (_ports(run_dir) / container_id).exists():
+        return
+    with _locked(run_dir):
+        gone = [each for each in _published(run_dir) if each.container_id == container_id]
+        (_ports(run_dir) / container_id).unlink(missing_ok=True)
+        if _live_bridges(run_dir):
+            _write(run_dir)
+    for each in gone:
+        conntrack.forget(each.ports)
 
 
-def _folder(run_dir: Path) -> Path:
+def _write(run_dir: Path) -> None:
+    text = table_text(table_name(run_dir), _live_bridges(run_dir), _published(run_dir), forwarding.closed())
+    nft.run(text)
+
+
+def _live_bridges(run_dir: Path) -> list[Bridge]:
+    """Return the bridges on record that are there; what is on record of others is from before they went."""
+    found = []
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(_bridges(run_dir))):
+            if name.startswith(".") or not netlink.link_exists(name):
+                continue
+            with suppress(FileNotFoundError, ValueError, TypeError):
+                found.append(Bridge(**json.loads((_bridges(run_dir) / name).read_text())))
+    return found
+
+
+def _published(run_dir: Path) -> list[Published]:
+    """Return what each container publishes."""
+    found = []
+    with suppress(FileNotFoundError):
+        for name in sorted(os.listdir(_ports(run_dir))):
+            if name.startswith("."):
+                continue
+            with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+                raw = json.loads((_ports(run_dir) / name).read_text())
+                ports = tuple(Port(*entry) for entry in raw["ports"])
+                found.append(Published(name, raw["address"], raw["address6"], ports))
+    return found
+
+
+def _bridges(run_dir: Path) -> Path:
+    return run_dir / "bridges"
+
+
+def _ports(run_dir: Path) -> Path:
     return run_dir / "ports"
 
 
@@ -158,103 +282,13 @@ def _locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _put_on_record(run_dir: Path, container_id: str, address: str, ports: Sequence[Port]) -> None:
-    _folder(run_dir).mkdir(mode=0o700, exist_ok=True)
-    entries = [[port.host, port.guest, port.protocol, port.address] for port in ports]
-    write_file(_folder(run_dir) / container_id, json.dumps({"address": address, "ports": entries}))
-
-
-def _forget_all(run_dir: Path) -> None:
-    """What is on record of a bridge that is not there is from before the host was restarted."""
-    shutil.rmtree(_folder(run_dir), ignore_errors=True)
-
-
-def _is_up(bridge: str) -> bool:
+def _is_marked(bridge: str) -> bool:
     """Say whether the table was written for this bridge: that is marked in the bridge itself."""
     try:
-        return _local(bridge).read_text().strip() == "1"
+        return _mark(bridge).read_text().strip() == "1"
     except OSError:
         return False
 
 
-def _local(bridge: str) -> Path:
+def _mark(bridge: str) -> Path:
     return Path(f"/proc/sys/net/ipv4/conf/{bridge}/route_localnet")
-
-
-def check_free(run_dir: Path, container_id: str, ports: Sequence[Port]) -> None:
-    """Raise StartFailed if another container or a program of the host has one of the ports."""
-    for name, others in _published(run_dir).items():
-        for port in ports:
-            if name != container_id and any(collide(port, other) for other in others[1]):
-                what = f"port {port.host}/{port.protocol} of the host"
-                raise StartFailed(f"{what} is published by container {name} already")
-    for port in ports:
-        with socket.socket(socket.AF_INET, _SOCKETS[port.protocol]) as sock:
-            try:
-                sock.bind((port.address or "0.0.0.0", port.host))
-            except OSError as error:
-                why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be had: {error.strerror}"
-                raise StartFailed(f"port {port.host}/{port.protocol} of the host {why}") from error
-
-
-def _published(run_dir: Path) -> dict[str, tuple[str, list[Port]]]:
-    """Return address and ports of each container that publishes some."""
-    found: dict[str, tuple[str, list[Port]]] = {}
-    if not _folder(run_dir).is_dir():
-        return found
-    for name in os.listdir(_folder(run_dir)):
-        if not name.startswith("."):
-            with suppress(FileNotFoundError):
-                raw = json.loads((_folder(run_dir) / name).read_text())
-                found[name] = (str(raw["address"]), [Port(*entry) for entry in raw["ports"]])
-    return found
-
-
-def _turn_on(run_dir: Path, bridge: str) -> None:
-    if _FORWARD.read_text().strip() == "0":
-        write_file(run_dir / "ip_forward", "0")
-        _FORWARD.write_text("1")
-    _local(bridge).write_text("1")
-
-
-def _write(run_dir: Path, bridge: str, subnet: str) -> None:
-    nft.run(table_text(bridge, subnet, _published(run_dir)))
-
-
-def table_text(bridge: str, subnet: str, published: dict[str, tuple[str, list[Port]]]) -> str:
-    """Return the commands that put the table in the place of what was there."""
-    table = table_name(bridge)
-    rules = [f'{_rule(port, address)} comment "{name}"' for name, (address, ports) in sorted(published.items())
-             for port in sorted(ports, key=lambda port: not port.address)]  # fmt: skip
-    return f"""
-add table ip {table}
-delete table ip {table}
-table ip {table} {{
-  chain guard {{
-    type filter hook prerouting priority raw; policy accept;
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-  }}
-  chain published {{
-    {chr(10).join(rules)}
-  }}
-  chain incoming {{
-    type nat hook prerouting priority dstnat; policy accept;
-    fib daddr type local jump published
-  }}
-  chain own {{
-    type nat hook output priority -100; policy accept;
-    fib daddr type local jump published
-  }}
-  chain out {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr {subnet} oifname != "{bridge}" masquerade
-    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
-    ip saddr {subnet} oifname "{bridge}" ct status dnat masquerade
-  }}
-}}
-"""
-
-
-def _rule(port: Port, guest: str) -> str:
-    at = f"ip daddr {port.address} " if port.address else ""
-    return f"{at}{port.protocol} dport {port.host} dnat to {guest}:{port.guest}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backends.errors import InnkeeperError
 from backends.kernel import netlink
 from backends.native import nat
 from backends.native.locking import locked as locked
+from backends.native.networks.endpoint import DEFAULT, Endpoint
 
 
 def bridge_name(state_dir: Path, *, is_default: bool) -> str:
@@ -25,6 +27,15 @@ def detach(link: str) -> None:
     """
     with suppress(OSError):
         netlink.delete_link(link)
+
+
+def let_go(run_dir: Path, endpoints: Sequence[Endpoint]) -> None:
+    """Delete a container's links, and with the last one on it the bridge of a network that a user made."""
+    for each in endpoints:
+        detach(each.link)
+    for bridge in {each.bridge for each in endpoints if each.network != DEFAULT}:
+        with suppress(OSError, InnkeeperError):
+            tidy_bridge(run_dir, bridge)
 
 
 def tidy_bridge(run_dir: Path, bridge: str, *, patience_s: float = 0.0) -> None:

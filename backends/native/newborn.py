@@ -88,7 +88,8 @@ def _stand_by(worker: Worker, backend: NativeBackend, like: Order) -> None:
     shell: Shell | None = Shell(backend.group_of(str(like["id"])), worker.recorder, worker.pipes.ours)
     assert shell is not None
     try:
-        is_bridged = (like.get("spec") or {}).get("network", "bridge") == "bridge"
+        spec = like.get("spec") or {}
+        is_bridged = spec.get("network", "bridge") == "bridge" and "networks" not in spec
         shell.stand_by(rehearse, lambda pid: backend.link_steps(str(like["id"]), pid) if is_bridged else ())
     except (InnkeeperError, OSError):  # it is only a convenience
         shell.undo()

@@ -20,6 +20,7 @@ from backends.model import Limits
 from backends.native import apparmor, nat, rootless, shaping
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
+from backends.native.networks.endpoint import Endpoint
 from backends.native.options.names import asks_resolver
 from backends.native.record import ContainerRecord
 from backends.native.resolver.offer import OfferNames
@@ -54,7 +55,6 @@ def request(
     group = host.group(config["linux"]["cgroupsPath"])
     # The root of a user namespace cannot walk through our folders, which are for root alone.
     root = MAPPED_ROOT if has_maps(config) else str(folder / config["root"]["path"])
-    is_bridged = record.network == "bridge"
     found = CreateRequest(
         id=record.id,
         bundle=str(folder),
@@ -69,12 +69,12 @@ def request(
         group_steps=_limits(config, group),
         before_mounts=[mounts.SetPropagation(), _overlay(record, config, folder, root, overlay_fd)],
         host_steps=functools.partial(_links, record, limits_of(config), run_dir),
-        in_container=[*_addresses(record, limits_of(config)), *_secrets(record, root, secrets_fd)],
+        in_container=[*_inside(record, limits_of(config)), *_secrets(record, root, secrets_fd)],
         own_fds=own_fds,
         is_traced=True,
         timeout_s=_TIMEOUT_S,
     )
-    if is_bridged and run_dir is not None:
+    if record.endpoints and run_dir is not None:
         found.holding = functools.partial(bridge_lock, run_dir)
     return found
 
@@ -140,10 +140,14 @@ def _limits(config: Mapping[str, Any], group: Cgroup) -> list[Step]:
 def _links(record: ContainerRecord, limits: Limits, run_dir: Path | None, pid: int) -> list[Step]:
     if record.network == USER_NETWORK and run_dir is not None:
         return [ConnectByUser(pid, str(run_dir / "containers" / record.id))]
-    if record.network != "bridge":
-        return []
+    veths = (link_steps(each, pid, publishes=bool(record.publish)) for each in record.endpoints)
     shaped = shaping.host_steps(shaping.links(record), limits)
-    return [*_veth(record, run_dir, pid), *shaped, *_names(record, run_dir, pid)]
+    return [
+        *(step for steps in veths for step in steps),
+        *_way_out(record, run_dir),
+        *shaped,
+        *_names(record, run_dir, pid),
+    ]
 
 
 def _names(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
@@ -152,25 +156,42 @@ def _names(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step
     return [OfferNames(record.id, pid, str(run_dir or ""))]
 
 
-def _veth(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step]:
-    return [
-        *(netlink.EnsureBridge(each.bridge, each.gateway, each.prefix_length) for each in record.endpoints),
-        *(netlink.MakeVeth(each.link, each.ifname, each.bridge, pid, each.mac) for each in record.endpoints),
-        *nat.steps(record, run_dir or Path()),  # without one it is only shown
-    ]
+def _way_out(record: ContainerRecord, run_dir: Path | None) -> Sequence[Step]:
+    return nat.steps(record, run_dir or Path())  # without one it is only shown
+
+
+def _inside(record: ContainerRecord, limits: Limits) -> list[Step]:
+    return [*address_steps(record.endpoints), *shaping.guest_steps(shaping.links(record), limits)]
 
 
 def _secrets(record: ContainerRecord, root: str, fd: int) -> list[Step]:
     return [PlaceSecrets(root, record.secret_files, fd)] if record.secrets else []
 
 
-def _addresses(record: ContainerRecord, limits: Limits) -> list[Step]:
-    if record.network != "bridge":
-        return []
-    return [*_address(record), *shaping.guest_steps(shaping.links(record), limits)]
+def link_steps(endpoint: Endpoint, pid: int, *, publishes: bool) -> list[Step]:
+    """Return what makes one link of a container, and its bridge if need be."""
+    steps: list[Step] = [
+        netlink.EnsureBridge(
+            endpoint.bridge, endpoint.gateway, endpoint.prefix_length, endpoint.gateway6, endpoint.prefix_length6
+        ),
+        netlink.MakeVeth(endpoint.link, endpoint.ifname, endpoint.bridge, pid, endpoint.mac),
+    ]
+    return [*steps, netlink.AllowHairpin(endpoint.link)] if publishes else steps
 
 
-def _address(record: ContainerRecord) -> list[Step]:
+def address_steps(endpoints: Sequence[Endpoint]) -> list[Step]:
+    """Return what gives a container's links their addresses; the way out is over the first that has one."""
+    first4 = next((each for each in endpoints if not each.internal), None)
+    first6 = next((each for each in endpoints if not each.internal and each.address6), None)
     return [
-        netlink.ConfigureLink(each.ifname, each.address, each.prefix_length, each.gateway) for each in record.endpoints
+        netlink.ConfigureLink(
+            each.ifname,
+            each.address,
+            each.prefix_length,
+            each.gateway if each == first4 else "",
+            each.address6,
+            each.prefix_length6,
+            each.gateway6 if each == first6 else "",
+        )
+        for each in endpoints
     ]

@@ -29,7 +29,7 @@ from backends.native.killing import OomTeller
 from backends.native.launch import Launch, exit_code_of
 from backends.native.log import LogWriter
 from backends.native.maker import Maker
-from backends.native.network import detach, tidy_bridge
+from backends.native.network import let_go, tidy_bridge
 from backends.native.networks.joining import leave
 from backends.native.networks.store import NetworkStore
 from backends.native.outputs import Outputs
@@ -284,6 +284,8 @@ class Supervisor:
     def _end_run(self) -> None:
         """The program has ended: end what it left behind, and record how it was."""
         assert self.exit_code is not None
+        with suppress(InnkeeperError):
+            self.record = self.store.record(self.id)  # it may be on other networks by now
         self.health.end()
         oom_kills = oom_kills_of(self.group)
         try:
@@ -327,8 +329,7 @@ class Supervisor:
         if self.record.auto_remove:
             self.requests.see_off()
             self.remove()
-            for each in self.record.endpoints:
-                detach(each.link)
+            let_go(self.store.run_dir, self.record.endpoints)
 
     def remove(self) -> None:
         """Remove the container, which has ended."""

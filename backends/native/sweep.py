@@ -19,7 +19,7 @@ from backends.native.images.collecting import Collector
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.layers_in_use import TEMPLATES
-from backends.native.network import detach, tidy_bridge
+from backends.native.network import let_go, tidy_bridge
 from backends.native.networks.endpoint import DEFAULT
 from backends.native.networks.store import NetworkStore
 from backends.native.record import ContainerRecord, Status
@@ -59,11 +59,10 @@ def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecor
     finally:
         drivers.clean_up(record.driver, store.run_dir, record.id)
         user_network.stop(store.run_folder(record.id))
-        if record.endpoints:
-            with suppress(OSError, InnkeeperError):
-                nat.withdraw(store.run_dir, record)
-        for each in () if keeps_link else record.endpoints:
-            detach(each.link)
+        with suppress(OSError, InnkeeperError):
+            nat.withdraw(store.run_dir, record)
+        if not keeps_link:
+            let_go(store.run_dir, record.endpoints)
 
 
 def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, by: str = "") -> bool:
@@ -152,12 +151,24 @@ class Sweeper:
                 done += self._belonging_to_nobody()
         except Busy as error:
             done.append(f"not all was looked through: {error.message}")
-        if not self._has_spawner():
-            had_bridge = netlink.link_exists(self._bridge)
-            tidy_bridge(self._store.run_dir, self._bridge)
-            if had_bridge and not netlink.link_exists(self._bridge):
-                done.append(f"bridge {self._bridge}: nothing hangs on it")
+        return [*done, *self._bridges(), *self._rules()]
+
+    def _bridges(self) -> list[str]:
+        """Delete bridges on which nobody is; that of the default network only if no spawner keeps it."""
+        done = []
+        kept = {self._bridge} if self._has_spawner() else set()
+        for bridge in {self._bridge, *(each.bridge for each in self._networks.made())} - kept:
+            was_there = netlink.link_exists(bridge)
+            tidy_bridge(self._store.run_dir, bridge)
+            if was_there and not netlink.link_exists(bridge):
+                done.append(f"bridge {bridge}: nothing hangs on it")
         return done
+
+    def _rules(self) -> list[str]:
+        with suppress(InnkeeperError):
+            if nat.mend(self._store.run_dir):
+                return ["nftables rules: somebody had deleted them"]
+        return []
 
     def _has_spawner(self) -> bool:
         """Say whether one is up, and keeps the bridge for the next start."""
@@ -175,6 +186,7 @@ class Sweeper:
                 if clean_up_after(self._store, self._host, container_id):
                     done.append(f"container {name}: its supervisor had died")
                 Snapshots(self._store.folder(container_id), name).recover()
+                done += self._own_leases(container_id)
                 for path in self._store.drafts(container_id):
                     _delete(path)
                     done.append(f"{path.name} of container {name}: half made or half removed")
@@ -190,7 +202,8 @@ class Sweeper:
         done = []
         saved = SavedLayers(self._store.state_dir)
         templates = hidden(self._store.state_dir / TEMPLATES)
-        for path in (*self._store.half_made(), *saved.half_made(), *templates):
+        networks = self._networks.half_made()
+        for path in (*self._store.half_made(), *saved.half_made(), *templates, *networks):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():
@@ -199,6 +212,8 @@ class Sweeper:
         done += [f"layer {name}: nobody needs it" for name in saved.collect()]
         done += Collector(ImageStore(self._store.state_dir), {}).clean()
         ids = set(self._store.ids())
+        live = {each for each in ids if self._store.is_supervised(each)}
+        done += [f"ports of container {name}: it does not run" for name in nat.keep_only(self._store.run_dir, live)]
         return done + self._groups(ids) + self._leases(ids)
 
     def _groups(self, ids: set[str]) -> list[str]:
@@ -222,6 +237,21 @@ class Sweeper:
             if self._has_spawner():
                 return set((self._store.run_dir / STANDS_BY).read_text().split())
         return set()
+
+    def _own_leases(self, container_id: str) -> list[str]:
+        """Give back addresses that it took and does not have on record; take those that it has."""
+        done = []
+        record = self._store.record(container_id)
+        for name, pool in self._networks.pools():
+            own = {address for each in record.endpoints if each.network == name for address in each.addresses}
+            leases = pool.leases()
+            for address in {address for address, owner in leases.items() if owner == container_id} - own:
+                pool.release(address)
+                done.append(f"address {address}: container {record.name} is not on network {name}")
+            for address in own - leases.keys():
+                pool.retake(address, container_id)
+                done.append(f"address {address}: taken again for container {record.name}")
+        return done
 
     def _leases(self, ids: set[str]) -> list[str]:
         done = []

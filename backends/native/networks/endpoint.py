@@ -21,14 +21,17 @@ class Endpoint:
 
     address: str
     prefix_length: int
-    gateway: str = ""
-    """The host's address; empty on a network without a way out."""
+    gateway: str
+    """The host's address on the network; the way out, unless it is internal. So is gateway6."""
 
     address6: str = ""
     """Empty: the network has no IPv6."""
 
     prefix_length6: int = 64
     gateway6: str = ""
+    internal: bool = False
+    """The network has no way out."""
+
     aliases: tuple[str, ...] = ()
     mac: str = ""
     link: str = ""

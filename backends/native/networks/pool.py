@@ -50,6 +50,11 @@ class AddressPool:
         with suppress(FileNotFoundError):
             os.unlink(f"{self._folder}/{address}")
 
+    def retake(self, address: str, container_id: str) -> None:
+        """Have an address on record that is the container's, and for which a crash left no file."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._take(address, container_id)
+
     def leases(self) -> dict[str, str]:
         """Return the container id of each address that is taken."""
         found = {}

@@ -50,7 +50,7 @@ class NetworkStore:
         if not path.exists():
             with locked(self._state_dir / "network.lock"):
                 if not path.exists():
-                    taken = [*netlink.taken_subnets(), *(text for each in self._made() for text in each.subnets)]
+                    taken = [*netlink.taken_subnets(), *(text for each in self.made() for text in each.subnets)]
                     subnet = subnets.free(taken, self._bridge, is_first=self._bridge == "inn0")
                     write_file(path, json.dumps({"subnet": str(subnet), "bridge": self._bridge}))
         try:
@@ -67,14 +67,14 @@ class NetworkStore:
         if "/" not in name and not name.startswith("."):
             with suppress(FileNotFoundError):
                 return self._read(name)
-        found = [each for each in self._made() if name and each.id.startswith(name)]
+        found = [each for each in self.made() if name and each.id.startswith(name)]
         if len(found) == 1:
             return found[0]
         raise NotFound(f"no network {name}", hint=f"inn network ls lists them, inn network create {name} makes it")
 
     def all(self) -> list[StoredNetwork]:
         """Return all networks, the default one first."""
-        return [self.default(), *self._made()]
+        return [self.default(), *self.made()]
 
     def pool(self, name: str) -> AddressPool:
         """Return the addresses of a network."""
@@ -104,7 +104,7 @@ class NetworkStore:
         with self._locked():
             if (self._folder / spec.name).exists():
                 raise AlreadyExists(f"network {spec.name} is there already")
-            network = self._chosen(spec, [default, *self._made()])
+            network = self._chosen(spec, [default, *self.made()])
             draft = self._folder / f".{network.id}"
             (draft / _LEASES).mkdir(mode=0o700, parents=True)
             try:
@@ -172,7 +172,8 @@ class NetworkStore:
             name = f"inn-{secrets.token_hex(4)}"
         raise InnkeeperError("no name is free for its bridge")
 
-    def _made(self) -> list[StoredNetwork]:
+    def made(self) -> list[StoredNetwork]:
+        """Return the networks that users made, by name."""
         found = []
         for name in self._names():
             with suppress(FileNotFoundError):

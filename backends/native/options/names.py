@@ -27,7 +27,7 @@ def hosts_file(asked: ContainerSpec, hostname: str, endpoints: Sequence[Endpoint
     """Return /etc/hosts; with the host's network that of the host, as docker does. Raises UsageError."""
     text = _read("/etc/hosts") if asked.network == "host" else _USUAL_HOSTS
     lines = [f"{address}\t{hostname}\n" for address in addresses_of(endpoints)]
-    gateway = next((each.gateway for each in endpoints if each.gateway), None)
+    gateway = next((each.gateway for each in endpoints if not each.internal), None)
     for entry in asked.hosts:
         name, wanted = _host(entry)
         if wanted == "host-gateway":

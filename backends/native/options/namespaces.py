@@ -8,9 +8,9 @@ from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import UsageError
+from backends.native.options import networks
 from backends.native.rootless import is_inside
 
-NETWORKS = ("bridge", "none", "host")
 USERNS = ("host", "auto", "keep")
 
 _HOSTNAME = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9.-]{0,62}[a-zA-Z0-9])?")
@@ -21,8 +21,7 @@ _OPEN_PORTS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_
 
 def check(asked: ContainerSpec) -> None:
     """Raise UsageError for namespaces that do not exist or do not go together."""
-    if asked.network not in NETWORKS:
-        raise UsageError(f"network {asked.network!r} is not known", hint=", ".join(NETWORKS))
+    _check_network(asked)
     if asked.userns not in USERNS:
         raise UsageError(f"--userns {asked.userns!r} is not known", hint=", ".join(USERNS))
     modes = {"pid": asked.pid_mode, "ipc": asked.ipc_mode, "uts": asked.uts_mode, "cgroupns": asked.cgroupns_mode}
@@ -42,10 +41,22 @@ def check(asked: ContainerSpec) -> None:
         raise UsageError(f"--userns and --driver {asked.driver} do not go together", hint="leave out --driver")
     if asked.shm_bytes is not None and asked.ipc_mode == "host":
         raise UsageError("--shm-size and --ipc host do not go together: /dev/shm is the host's")
-    if asked.network == "host" and asked.publish:
+
+
+def _check_network(asked: ContainerSpec) -> None:
+    mode = networks.wanted(asked).mode
+    if mode == "host" and asked.publish:
         raise UsageError("--publish and --network host do not go together: its ports are the host's already")
-    if asked.network == "none" and asked.publish:
+    if mode == "none" and asked.publish:
         raise UsageError("--publish needs a network: --network none has none")
+    if not mode.startswith(networks.CONTAINER):
+        return
+    given = {"--publish": asked.publish, "--hostname": asked.hostname, "--add-host": asked.hosts, "--dns": asked.dns}
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} and --network {mode} do not go together: say it of the other container")
+    if asked.userns != "host":
+        raise UsageError(f"--userns and --network {mode} do not go together: the network has other users")
 
 
 def namespaces(asked: ContainerSpec) -> list[dict[str, Any]]:
@@ -62,6 +73,10 @@ def namespaces(asked: ContainerSpec) -> list[dict[str, Any]]:
     return [{"type": name} for name, is_shared in shared.items() if not is_shared]
 
 
+def _has_own_network(asked: ContainerSpec) -> bool:
+    return asked.network != "host" and not asked.network.startswith(networks.CONTAINER)
+
+
 def hostname(container_id: str, asked: ContainerSpec) -> str:
     """Return its host name: of its own unless it shares the host's, or the host's network."""
     if asked.uts_mode == "host" or (asked.network == "host" and asked.hostname is None):
@@ -72,7 +87,7 @@ def hostname(container_id: str, asked: ContainerSpec) -> str:
 def sysctls(asked: ContainerSpec) -> dict[str, str]:
     """Return `linux.sysctl`. Raises UsageError for what is not the container's own."""
     found: dict[str, str] = {}
-    if asked.network != "host" and asked.userns == "host":
+    if _has_own_network(asked) and asked.userns == "host":
         # The groups of a plain user's namespace are few, and not known here.
         names = list(_OPEN_PORTS)[: 1 if is_inside() else None]
         present = (name for name in names if os.path.exists("/proc/sys/" + name.replace(".", "/")))
@@ -94,7 +109,7 @@ def _check_sysctl(name: str, asked: ContainerSpec) -> None:
     if name == "kernel.hostname":
         raise UsageError("sysctl kernel.hostname: say --hostname")
     if first == "net":
-        is_shared, option = asked.network == "host", "--network host"
+        is_shared, option = not _has_own_network(asked), f"--network {asked.network}"
     elif (first == "kernel" and rest in _IPC) or name.startswith("fs.mqueue."):
         is_shared, option = asked.ipc_mode == "host", "--ipc host"
     elif name == "kernel.domainname":
@@ -102,4 +117,4 @@ def _check_sysctl(name: str, asked: ContainerSpec) -> None:
     else:
         raise UsageError(f"sysctl {name}: it belongs to the whole host, not to a container")
     if is_shared:
-        raise UsageError(f"sysctl {name} and {option} do not go together: it would change the host")
+        raise UsageError(f"sysctl {name} and {option} do not go together: it would change what others have")

@@ -1,4 +1,4 @@
-"""Published ports, in docker's words: "[ADDRESS:]HOST:GUEST[/udp]"."""
+"""Published ports, in docker's words: "[[ADDRESS:]HOST:]GUEST[/udp]"; with no HOST a free one is chosen."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backends.errors import Unsupported, UsageError
+from backends.errors import UsageError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_TRIES = 1000
 _HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
 
 
@@ -19,10 +18,23 @@ class Port:
     """One port of the host that leads to one of the container."""
 
     host: int
+    """0: one that is free, to be chosen."""
+
     guest: int
     protocol: str = "tcp"
     address: str = ""
-    """Of the host; empty: all of them."""
+    """Of the host; empty: all of them, "0.0.0.0" and "::" all of a family."""
+
+    @property
+    def text(self) -> str:
+        """As a user would say it."""
+        at = f"[{self.address}]:" if ":" in self.address else f"{self.address}:" if self.address else ""
+        host = f"{self.host or ''}:" if self.host or at else ""
+        return f"{at}{host}{self.guest}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
+
+    def families(self) -> tuple[int, ...]:
+        """Return 4, 6 or both: the families of the addresses that it is at."""
+        return (4, 6) if not self.address else (6,) if ":" in self.address else (4,)
 
 
 def parse_ports(texts: Sequence[str]) -> list[Port]:
@@ -37,10 +49,8 @@ def parse_ports(texts: Sequence[str]) -> list[Port]:
 
 
 def check(texts: Sequence[str]) -> None:
-    """Raise UsageError for what makes no sense, Unsupported for what cannot be done yet."""
-    for port in parse_ports(texts):
-        if ":" in port.address:
-            raise Unsupported(f"port {port.host}: IPv6 addresses cannot be published yet")
+    """Raise UsageError for what makes no sense."""
+    parse_ports(texts)
 
 
 def parse_port(text: str) -> list[Port]:
@@ -50,46 +60,21 @@ def parse_port(text: str) -> list[Port]:
     if protocol not in _PROTOCOLS:
         raise UsageError(f"port {text!r}: protocol {protocol!r} is not known", hint=", ".join(_PROTOCOLS))
     head, colon, guest = rest.rpartition(":")
-    if not colon:
-        raise UsageError(f"port {text!r} names no port of the host", hint=_HINT)
-    address, host = _address(text, head)
-    guests, hosts = _range(text, guest), _range(text, host)
+    address, host = _address(text, head) if colon else ("", "")
+    guests = _range(text, guest)
+    if not host and (not colon or address):
+        return [Port(0, theirs, protocol, address) for theirs in guests]
+    hosts = _range(text, host)
     if len(guests) != len(hosts):
         raise UsageError(f"port {text!r}: the two ranges are not of one length")
     return [Port(ours, theirs, protocol, address) for ours, theirs in zip(hosts, guests, strict=True)]
 
 
-def free_ports(exposed: Sequence[str], published: Sequence[str], taken: Sequence[Port]) -> list[str]:
-    """Return "HOST:GUEST/protocol" for each exposed port ("80/tcp", "8000-8010/udp") that is not published yet.
-
-    The host's ports are free now, and none of those that other containers have. Raises UsageError.
-    """
-    own = parse_ports(published)
-    done = {(port.guest, port.protocol) for port in own}
-    found: list[str] = []
-    for text in exposed:
-        rest, _, protocol = text.partition("/")
-        protocol = protocol.lower() or "tcp"
-        for guest in _range(text, rest):
-            if (guest, protocol) not in done and protocol in _PROTOCOLS:
-                done.add((guest, protocol))
-                host = _free_port(protocol, [*own, *taken, *parse_ports(found)])
-                found.append(f"{host}:{guest}/{protocol}")
-    return found
-
-
-def _free_port(protocol: str, taken: Sequence[Port]) -> int:
-    import socket
-
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    used = {port.host for port in taken if port.protocol == protocol}
-    for _ in range(_TRIES):
-        with socket.socket(socket.AF_INET, kind) as sock:
-            sock.bind(("", 0))
-            number = int(sock.getsockname()[1])
-        if number not in used:
-            return number
-    raise UsageError(f"no free {protocol} port of the host was found")
+def exposed_texts(exposed: Sequence[str], published: Sequence[str]) -> list[str]:
+    """Return each exposed port ("80/tcp", "8000-8010/udp") that is not published, as a port. Raises UsageError."""
+    done = {(port.guest, port.protocol) for port in parse_ports(published)}
+    found = [port for text in exposed for port in parse_port(text)]
+    return list(dict.fromkeys(port.text for port in found if (port.guest, port.protocol) not in done))
 
 
 def _address(text: str, head: str) -> tuple[str, str]:
@@ -116,5 +101,8 @@ def _range(text: str, part: str) -> range:
 
 def collide(one: Port, other: Port) -> bool:
     """Say whether no two programs could have both."""
-    same = (one.host, one.protocol) == (other.host, other.protocol)
-    return same and (one.address == other.address or not one.address or not other.address)
+    if not one.host or (one.host, one.protocol) != (other.host, other.protocol):
+        return False
+    if not set(one.families()) & set(other.families()):
+        return False
+    return one.address == other.address or any(port.address in ("", "0.0.0.0", "::") for port in (one, other))

@@ -58,7 +58,11 @@ class Directory:
             return None
         if name in HOST_NAMES:
             return [
-                gateway for each in record.endpoints for gateway in (each.gateway, each.gateway6) if gateway
+                gateway
+                for each in record.endpoints
+                if not each.internal
+                for gateway in (each.gateway, each.gateway6)
+                if gateway
             ] or None
         found = [address for each in record.endpoints for address in self._by_name.get((each.network, name), ())]
         return list(dict.fromkeys(found)) or None
@@ -74,7 +78,7 @@ class Directory:
     def has_way_out(self, asker: str) -> bool:
         """Say whether others may be asked for it: one that has no way out shall not have one through names."""
         record = self._record(asker)
-        return record is not None and any(each.gateway or each.gateway6 for each in record.endpoints)
+        return record is not None and any(not each.internal for each in record.endpoints)
 
     def servers(self, asker: str) -> tuple[str, ...]:
         """Return the name servers it was given of its own."""

@@ -233,7 +233,7 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"network": "moon"},
+        {"network": "../moon"},
         {"userns": "some"},
         {"pid_mode": "container:x"},
         {"hostname": "-x"},
@@ -246,7 +246,7 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
         {"publish": ("80:80",), "network": "host"},
         {"publish": ("80:80",), "network": "none"},
         {"publish": ("80:80", "127.0.0.1:80:81")},
-        {"publish": ("80",)},
+        {"publish": ("0",)},
         {"publish": ("0:80",)},
         {"publish": ("1-3:80-81",)},
         {"publish": ("1.2.3:80:80",)},

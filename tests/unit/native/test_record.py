@@ -44,6 +44,8 @@ def test_a_record_from_before_there_were_several_networks_is_on_the_default_one(
 
 
 def test_a_record_gives_back_the_networks_it_is_on() -> None:
-    endpoint = Endpoint("web", "inn-1", "10.0.0.2", 24, "10.0.0.1", "fd00::2", 64, "fd00::1", ("db",), link="inn01")
+    endpoint = Endpoint(
+        "web", "inn-1", "10.0.0.2", 24, "10.0.0.1", "fd00::2", 64, "fd00::1", False, ("db",), link="inn01"
+    )
     read = ContainerRecord.from_json(_record(network="bridge").with_endpoints([endpoint]).to_json())
     assert read.endpoints == (endpoint,)
