@@ -286,9 +286,10 @@ def test_who_waits_for_another_pull_of_the_same_layer_can_be_cancelled(tmp_path:
     manifest = json.loads((layout.folder / "index.json").read_text())["manifests"][0]["digest"]
     layer = parse_manifest((layout.folder / "blobs/sha256" / manifest[7:]).read_bytes()).layers[0]
     with serving_oddly(layout) as registry, mover.blobs.ingest(layer.digest, layer.size):
-        mover.watcher.enough = lambda progress: registry.count("/blobs/") > 0
+        mover.watcher.enough = lambda progress: progress is not None and progress.text.startswith("waiting")
         with pytest.raises(Cancelled):
             mover.pull(f"{registry.address}/app:1")
+    assert layer.digest in mover.watcher.texts("waiting for another pull")
 
 
 def test_an_image_for_another_platform_alone_is_told_and_refused_where_it_matters(tmp_path: Path, mover: Mover) -> None:

@@ -149,6 +149,6 @@ def _proxy_for(url: str) -> str:
     parts = urlsplit(url)
     found = urllib.request.getproxies_environment()
     proxy = found.get(parts.scheme) or os.environ.get("ALL_PROXY", "")
-    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
         return ""
     return proxy if "://" in proxy else f"http://{proxy}"

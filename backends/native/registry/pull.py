@@ -135,7 +135,12 @@ class Fetcher:
         """Bring one blob. Raises InnkeeperError."""
         if self._is_over:
             return
-        with self._blobs.ingest(blob.digest, blob.size, self._recorder.check) as ingest:
+
+        def wait() -> None:
+            self._tell(blob, "waiting for another pull", 0, shown)
+            self._recorder.check()
+
+        with self._blobs.ingest(blob.digest, blob.size, wait) as ingest:
             if ingest.is_here:
                 return self._tell(blob, "already here", blob.size, shown)
             resumed_at = ingest.offset
