@@ -210,11 +210,14 @@ class Sweeper:
             path.unlink(missing_ok=True)
             done.append(f"name {path.name}: belongs to no container")
         done += [f"layer {name}: nobody needs it" for name in saved.collect()]
-        done += Collector(ImageStore(self._store.state_dir), {}).clean()
         ids = set(self._store.ids())
         live = {each for each in ids if self._store.is_supervised(each)}
         done += [f"ports of container {name}: it does not run" for name in nat.keep_only(self._store.run_dir, live)]
-        return done + self._groups(ids) + self._leases(ids)
+        done += self._groups(ids) + self._leases(ids)
+        try:
+            return done + list(Collector(ImageStore(self._store.state_dir), {}).clean(_PATIENCE_S))
+        except Busy as error:
+            return [*done, f"images were not looked through: {error.message}"]
 
     def _groups(self, ids: set[str]) -> list[str]:
         done = []

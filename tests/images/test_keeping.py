@@ -285,3 +285,11 @@ def test_a_load_that_is_given_up_leaves_nothing(native: NativeBackend, root: Pat
     with pytest.raises(Cancelled):
         native.image_load(io.BytesIO(buffer.getvalue()), Recorder("test", watcher=Follower(enough=True)))
     assert blobs_and_layers(root) == (0, 0)
+
+
+def test_clean_says_that_images_are_just_being_added_and_does_the_rest(native: NativeBackend, layout: Layout) -> None:
+    native.image_load(str(layout.folder), R)
+    with native._images.blobs.using():
+        assert [line for line in native.clean(R) if "images were not looked through" in line]
+        with pytest.raises(Busy):
+            native._images.blobs.collecting(0.01).__enter__()

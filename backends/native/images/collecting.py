@@ -162,9 +162,12 @@ class Collector:
             path.unlink(missing_ok=True)
         return freed
 
-    def clean(self) -> Iterator[str]:
-        """Remove what crashes left behind; yields a line for each thing. Only while nobody makes anything."""
-        with self.store.blobs.collecting():
+    def clean(self, timeout_s: float) -> Iterator[str]:
+        """Remove what crashes left behind; yields a line for each thing. Only while nobody makes anything.
+
+        Raises Busy if somebody adds images for longer than that.
+        """
+        with self.store.blobs.collecting(timeout_s):
             for path in self.store.blobs.partials():
                 path.unlink(missing_ok=True)
                 yield f"blob {path.name}: half taken in"

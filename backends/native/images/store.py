@@ -11,6 +11,7 @@ An image is in the index only when its blobs are all here and verified, and its 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -63,11 +64,21 @@ class ImageStore:
         self.layout = Layout(self.folder)
         self.layers = Layers(state_dir)
         self._known: tuple[Identity | None, list[StoredImage]] = (None, [])
+        self._configs: tuple[Identity | None, dict[str, ImageConfig]] = (None, {})
 
     def get(self, name: str) -> ImageConfig:
         """Return what a container needs of an image, its layers unpacked. Raises NotFound, AmbiguousName."""
         if name == host.NAME:
             return host.image(self.folder / host.NAME)
+        identity = self.layout.identity()
+        if identity is None or identity != self._configs[0]:
+            self._configs = (identity, {})
+        known = self._configs[1]
+        if name not in known or not all(os.path.exists(folder) for folder in known[name].layers):
+            known[name] = self._get(name)
+        return known[name]
+
+    def _get(self, name: str) -> ImageConfig:
         image = self.resolve(name)
         if not image.layers:
             raise InnkeeperError(f"image {name} has no files: nothing can run in it")
