@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from backends.errors import NotFound, Unsupported, UsageError
+from backends.image import PruneOptions
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.kernel.conftest import native, output_of, root, run
-from tests.tools.engines import Podman
+from tests.tools.engines import Docker, Podman
 from tests.tools.needs import needs
 from tests.tools.oci_images import Layout, busybox_files, make_layout
 from tests.tools.registry import skopeo
@@ -234,3 +235,28 @@ def test_what_cannot_be_saved_is_said(native: NativeBackend, tmp_path: Path) -> 
         saved(native, tmp_path / "b", "host", form="oci")
     with pytest.raises(UsageError):
         saved(native, tmp_path / "c", "host", form="zip")
+
+
+@needs("docker")
+@pytest.mark.timeout(200)
+def test_docker_loads_and_runs_what_we_save_and_we_load_what_docker_saves(
+    native: NativeBackend, layout: Layout, tmp_path: Path
+) -> None:
+    native.image_load(str(layout.folder), R)
+    archive = saved(native, tmp_path / "saved.tar", "small:1", "other:2", form="docker")
+    before = ids(native)
+    docker = Docker()
+    try:
+        done = docker("load", "-i", str(archive))
+        assert done.code == 0, done
+        listed = docker("image", "ls", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").out.splitlines()
+        assert before.items() <= dict(line.split() for line in listed).items()
+        assert docker("run", "--rm", "--network", "none", "small:1").out == "hello\n"
+        assert docker("save", "-o", f"{tmp_path}/theirs.tar", "small:1", "other:2").code == 0
+    finally:
+        docker.remove()
+    native.image_prune(PruneOptions(all=True), R)
+
+    loaded = native.image_load(f"{tmp_path}/theirs.tar", R)
+
+    assert {image.name: image.id for image in loaded} == before
