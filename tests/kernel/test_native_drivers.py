@@ -173,3 +173,17 @@ def test_a_driver_that_cannot_work_is_refused_before_anything_is_made(
     with pytest.raises(InnkeeperError, match="not known"):
         native.create(ContainerSpec("host", ("true",), driver="docker", limits=Limits()), R)
     assert list((root / "names").iterdir()) == []
+
+
+def test_a_clone_of_more_layers_than_fit_into_a_page_starts(
+    native: NativeBackend, root: Path, output_of: Inside, driver: str
+) -> None:
+    spec = ContainerSpec("host", ("sleep", "1000"), network="none", driver=driver, volumes=("/data",))
+    guest = native.create(spec, R)
+    upper = root / "containers" / guest.ref.id / "upper"
+    for number in range(80):
+        (upper / f"file{number}").write_text(str(number))
+        native.snapshot_create(guest.ref, f"s{number}", R)
+    clone = native.clone(guest.ref, None, R)
+    native.start(clone.ref, R)
+    assert output_of(clone, "ls -d /file* | wc -l; touch /data/x && ls /data") == "80\nx\n"

@@ -194,6 +194,25 @@ def test_its_files_are_in_the_users_folders_and_go_with_it(plain_user: MakeUser)
     assert list(state.iterdir()) == []
 
 
+def test_snapshots_clones_and_volumes_work_for_a_plain_user(plain_user: MakeUser) -> None:
+    anna = plain_user()
+    script = "echo 1 > /srv/f; chown 33 /srv/f; rm -r /etc/profile; touch /data/g; exec sleep 1000"
+    assert anna.inn("run", "-d", "--name", "box", "-v", "/data", "host", "sh", "-c", script).code == 0
+    wait_until(lambda: "g" in anna.inn("exec", "box", "ls", "/data").out)
+    assert anna.inn("stop", "--timeout", "0", "box").code == 0
+    assert anna.inn("snapshot", "create", "box", "one").out == "one\n"
+    cloned = anna.inn("clone", "box", "copy")
+    assert (cloned.code, cloned.out) == (0, "copy\n"), cloned
+    told = anna.inn("run", "--rm", "host", "true")
+    assert told.code == 0
+    assert anna.inn("snapshot", "restore", "box", "one").code == 0
+    for name in ("copy", "box"):
+        assert anna.inn("start", name).code == 0
+        look = anna.inn("exec", name, "sh", "-c", "stat -c %u /srv/f; ls /etc/profile /data; cat /srv/f")
+        assert look.out.split() == ["33", "/data:", "g", "1"], (name, look)
+    assert anna.inn("rm", "-f", "box", "copy").code == 0
+
+
 def test_a_user_without_subordinate_ids_has_one_user_only(plain_user: MakeUser) -> None:
     answer = plain_user(subordinate=0).inn("run", "--rm", "--network", "none", "host", "cat", "/proc/self/uid_map")
     assert answer.out.split() == ["0", str(_UID), "1"], answer.err
