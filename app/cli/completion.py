@@ -134,6 +134,8 @@ def _in_verb(
         return _guests(context, live=verb in _LIVE_ONLY)
     if wanted.dest == "image" or (verb in _ON_IMAGES and wanted.dest == "names"):
         return _images(context)
+    if verb == "network" and wanted.dest in ("network", "names"):
+        return _networks(context)
     if wanted.dest == "verb":
         return [(each.name, each.help) for each in VERBS.values() if not each.is_hidden]
     if wanted.dest in ("name", "other") and verb == "snapshot" and taken:
@@ -193,6 +195,9 @@ def _values(option: str, context: Context) -> list[tuple[str, str]]:
         from backends import registry
 
         return [(name, "") for name in registry.names()]
+    if option == "--network":
+        found = dict.fromkeys(("bridge", "none", "host"), "") | dict(_networks(context))
+        return [*found.items(), *((f"container:{name}", text) for name, text in _guests(context, live=True))]
     from app.cli.run_options import SUGGESTIONS
 
     return [(word, "") for word in SUGGESTIONS.get(option, ())]
@@ -216,6 +221,17 @@ def _images(context: Context) -> list[tuple[str, str]]:
     try:
         with context.workstation_with(Images, "use images") as (_, backend):
             return [(image.name, image.note) for image in backend.images()] if isinstance(backend, Images) else []
+    except InnkeeperError:
+        return []
+
+
+def _networks(context: Context) -> list[tuple[str, str]]:
+    from backends.assets import Networks
+
+    try:
+        with context.workstation_with(Networks, "have networks") as (_, backend):
+            found = backend.networks() if isinstance(backend, Networks) else []
+            return [(network.name, ", ".join(network.subnets)) for network in found]
     except InnkeeperError:
         return []
 

@@ -84,7 +84,7 @@ def parse(words: Sequence[str]) -> dict[str, Any] | None:
             _set(found, _VALUES[name], value if equals else rest.pop(0))
         else:
             return None
-    if not rest or found.get("network", "bridge") not in ("bridge", "none"):
+    if not rest or found.get("network", "") == "host" or set(found.get("network", "")) & set(":=,"):
         return None
     found["image"] = rest.pop(0)
     found["args"] = rest[1:] if rest[:1] == ["--"] else rest
@@ -96,6 +96,8 @@ def _set(found: dict[str, Any], key: str, value: str) -> None:
         if value not in os.environ:
             return
         value = f"{value}={os.environ[value]}"
+    if key == "network" and key in found:
+        value = f"{found[key]},{value}"  # several: not for us
     if key in _LISTS:
         found.setdefault(key, []).append(value)
     else:

@@ -99,10 +99,15 @@ def _files(group: argparse._ArgumentGroup) -> None:
 
 def _network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--network", choices=("bridge", "none", "host"), default="bridge", help="bridge (the default), none or host")
+    _list(group, "--network", metavar="NETWORK", help="bridge (the default), one of `inn network ls`, several in turn, "
+          "none, host, or container:GUEST; name=NETWORK,ip=…,ip6=…,alias=…,mac=… says more")  # fmt: skip
+    add("--ip", metavar="ADDRESS", default="", help="a fixed IPv4 address on the first network")
+    add("--ip6", metavar="ADDRESS", default="", help="a fixed IPv6 address on the first network")
+    _list(group, "--network-alias", metavar="NAME", help="a further name that resolves to it on its networks")
     _list(
-        group, "-p", "--publish", metavar="[ADDR:]HOST:GUEST", help="lead a port of the host to it: 8080:80, 53:53/udp"
-    )
+        group, "-p", "--publish", metavar="[[ADDR:]HOST:]GUEST",
+        help="lead a port of the host to it: 8080:80, [::1]:8080:80, 53:53/udp; 80: a free one is chosen",
+    )  # fmt: skip
     add("-P", "--publish-all", action="store_true", help="lead free ports of the host to all that the image exposes")
     add("--hostname", metavar="NAME", help="its host name (default: its id)")
     _list(group, "--add-host", metavar="NAME:ADDRESS", help="a line of its /etc/hosts; ADDRESS may be host-gateway")

@@ -157,7 +157,7 @@ def _names(record: ContainerRecord, run_dir: Path | None, pid: int) -> list[Step
 
 
 def _way_out(record: ContainerRecord, run_dir: Path | None) -> Sequence[Step]:
-    return nat.steps(record, run_dir or Path())  # without one it is only shown
+    return nat.steps(record, run_dir or Path("/run/innkeeper"))  # without one it is only shown
 
 
 def _inside(record: ContainerRecord, limits: Limits) -> list[Step]:

@@ -24,8 +24,10 @@ KNOWN = [
     "run --network none bb -- ls -l",
     "run --network=bridge -p 8080:80 --publish 127.0.0.1:53:53/udp bb",
     "--root /tmp/x run --rm bb true --rm -d",
+    "run --network web bb true",
 ]
 LEFT = ["ps", "run", "run --rm", "run -it bb", "run --memory 1G bb", "run -v /a:/b bb", "run --network host bb",
+        "run --network a --network b bb", "run --network container:a bb", "run --network name=a,ip=10.0.0.2 bb",
         "start run bb", "run -e", "--backend native run bb", "run --rm=1 bb", "run --help"]  # fmt: skip
 
 

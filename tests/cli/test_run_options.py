@@ -105,7 +105,6 @@ def test_a_volume_may_be_given_from_where_we_are() -> None:
         ["--annotation", "=x"],
         ["--env-file", "/nonexistent"],
         ["--oom-score-adj", "low"],
-        ["--network", "moon"],
         ["--pid", "container:x"],
         ["--userns", "maybe"],
         ["--driver", "docker"],
