@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,6 +210,46 @@ def test_a_pull_that_is_cancelled_leaves_what_has_come_and_the_next_one_goes_on_
     assert again.leftovers() == []
 
 
+def test_what_has_come_of_a_layer_outlives_the_failure_of_another_one(tmp_path: Path, mover: Mover) -> None:
+    layout = make_layout(tmp_path / "oci", [{"big": os.urandom(3_000_000)}, {"bad": os.urandom(50_000)}])
+    mover.watcher.enough = lambda progress: progress is not None and progress.done > 1_000_000
+    with serving_oddly(layout) as registry, pytest.raises(Cancelled):
+        mover.pull(f"{registry.address}/app:1")
+    resumed = threading.Event()
+
+    def twist(asked: Asked) -> bool:
+        if "/blobs/" not in asked.path or len(asked.blob()) < 10_000:
+            return False
+        if len(asked.blob()) > 1_000_000:
+            resumed.set()
+            data, begin = asked.blob(), asked.begin()
+            where = {
+                "Content-Range": f"bytes {begin}-{len(data)}/{len(data)}",
+                "Content-Length": str(len(data) - begin),
+            }
+            asked.answer(206, data[begin : begin + 300_000], where)
+            for at in range(begin + 300_000, len(data), 20_000):
+                asked.wfile.write(data[at : at + 20_000])
+                failed.wait(0.02)
+            return True
+        resumed.wait(10)
+        asked.answer(403)
+        failed.set()
+        return True
+
+    failed = threading.Event()
+    again = Mover(mover.folder)
+    for blob in again.blobs.digests():
+        again.blobs.path(blob).unlink()
+    with serving_oddly(layout, twist) as registry, pytest.raises(PermissionDenied):
+        again.pull(f"{registry.address}/app:1")
+
+    manifest = json.loads((layout.folder / "index.json").read_text())["manifests"][0]["digest"]
+    big = parse_manifest((layout.folder / "blobs/sha256" / manifest[7:]).read_bytes()).layers[0].digest
+    partial = mover.folder / "partial" / big[7:]
+    assert again.blobs.has(big) or partial.stat().st_size > 1_000_000
+
+
 def test_a_registry_that_cannot_go_on_in_the_middle_sends_all_of_it_again(tmp_path: Path, mover: Mover) -> None:
     layout = _big(tmp_path / "oci")
     mover.watcher.enough = lambda progress: progress is not None and progress.done > 1_000_000
@@ -258,8 +299,6 @@ def test_what_is_refused_for_the_moment_is_asked_for_again(tmp_path: Path, mover
 
 
 def test_two_pulls_at_once_share_what_they_bring(tmp_path: Path, mover: Mover) -> None:
-    import threading
-
     layout = _big(tmp_path / "oci")
     errors: list[BaseException] = []
     with serving_oddly(layout) as registry:

@@ -7,7 +7,6 @@ comes is verified on its way in (Blobs.ingest); nothing refers to it until all o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from backends.errors import BackendUnavailable, Cancelled, InnkeeperError, NotFound, PermissionDenied
@@ -16,6 +15,7 @@ from backends.native.images.config import Config, parse_config
 from backends.native.images.manifest import MAX_BYTES, Descriptor, is_index, parse_index, parse_manifest
 from backends.native.images.platforms import Platform, choose
 from backends.native.registry import session
+from backends.native.registry.crew import Crew, GivenUp
 from backends.native.registry.failures import Answered, Broken, printable
 from backends.trace import Progress
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from backends.native.registry.web import Patience, Web
     from backends.trace import Recorder
 
-AT_ONCE = 4
 _GAIN = 1 << 16
 """A connection that broke after so many bytes was of some use: patience begins anew."""
+
+_STAYS = (Cancelled, GivenUp, BackendUnavailable, Answered, NotFound, PermissionDenied)
+"""Errors that say nothing against what has come of a blob."""
 
 _MOST_DEPTH = 3
 """Indexes of indexes end somewhere."""
@@ -105,22 +107,12 @@ class Fetcher:
     def __init__(self, web: Web, clients: Sequence[Client], blobs: Blobs, recorder: Recorder) -> None:
         self._web, self._clients, self._blobs, self._recorder = web, clients, blobs, recorder
         self._patience = web.patience
+        self._crew = Crew()
 
     def fetch_all(self, layers: Sequence[Descriptor]) -> None:
         """Bring all layers; the first failure ends all of it."""
         unique = {layer.digest: layer for layer in layers if not self._is_left_out(layer)}
-        failed = []
-        with ThreadPoolExecutor(AT_ONCE, "registry pull") as pool:
-            futures = [pool.submit(self.fetch, layer) for layer in unique.values()]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                failed = [error for future in done if (error := future.exception()) is not None]
-            finally:
-                for future in futures:
-                    future.cancel()
-                self._is_over = bool(failed)
-        if failed:
-            raise next((error for error in failed if not isinstance(error, _Given)), failed[0])
+        self._crew.do_all(self.fetch, unique.values())
 
     def _is_left_out(self, layer: Descriptor) -> bool:
         """Foreign layers are seldom in a registry; the store says what it means that one is not here."""
@@ -128,13 +120,8 @@ class Fetcher:
             return False
         return not self._clients[0].has_blob(layer.digest, to_push=False)
 
-    _is_over = False
-    """One has failed: the others give up between two blocks, and stay resumable."""
-
     def fetch(self, blob: Descriptor, *, shown: bool = True) -> None:
         """Bring one blob. Raises InnkeeperError."""
-        if self._is_over:
-            return
 
         def wait() -> None:
             self._tell(blob, "waiting for another pull", 0, shown)
@@ -149,7 +136,7 @@ class Fetcher:
                 ingest.commit()
             except InnkeeperError as error:
                 # What was here of it may have been wrong; once from the beginning tells.
-                if not resumed_at or isinstance(error, (Cancelled, BackendUnavailable, NotFound, PermissionDenied)):
+                if not resumed_at or isinstance(error, _STAYS):
                     raise
             else:
                 return self._tell(blob, "downloaded", blob.size, shown)
@@ -198,11 +185,6 @@ class Fetcher:
             for data in answer.stream():
                 ingest.write(data)
                 self._recorder.check()
-                if self._is_over:
-                    raise _Given("given up because another layer failed")
+                self._crew.check()
                 if ingest.offset < blob.size:
                     self._tell(blob, "downloading", ingest.offset, shown)
-
-
-class _Given(InnkeeperError):
-    """Not worth a word: another one failed."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
-from backends.errors import InnkeeperError, NotFound, PermissionDenied
+from backends.errors import NotFound, PermissionDenied
 from backends.native.images.blobs import digest_of
 from backends.native.images.manifest import (
     LAYER,
@@ -23,6 +22,7 @@ from backends.native.images.manifest import (
 )
 from backends.native.images.media import as_oci
 from backends.native.registry import session, settings
+from backends.native.registry.crew import Crew
 from backends.native.registry.failures import Answered, Broken
 from backends.trace import Progress
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from backends.native.registry.web import Patience, Web
     from backends.trace import Recorder
 
-AT_ONCE = 4
 _BLOCK = 1 << 17
 _LARGEST = 4 << 20
 _GZIP = 16 + zlib.MAX_WBITS
@@ -75,6 +74,7 @@ class Sender:
     ) -> None:
         self._web, self._client, self._blobs, self._recorder = web, client, blobs, recorder
         self._elsewhere = elsewhere
+        self._crew = Crew()
 
     def send_all(self, manifest: Manifest) -> None:
         """Send all layers, then the configuration; the first failure ends all of it."""
@@ -82,23 +82,11 @@ class Sender:
         for layer in unique.values():
             if not self._blobs.has(layer.digest):
                 raise NotFound(f"layer {layer.digest} is not here any more: the image cannot be pushed")
-        with ThreadPoolExecutor(AT_ONCE, "registry push") as pool:
-            futures = [pool.submit(self.send, layer) for layer in unique.values()]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            failed = [error for future in done if (error := future.exception()) is not None]
-            self._is_over = bool(failed)
-            for future in futures:
-                future.cancel()
-        if failed:
-            raise next((error for error in failed if not isinstance(error, _GivenUp)), failed[0])
+        self._crew.do_all(self.send, unique.values())
         self.send(manifest.config, shown=False)
-
-    _is_over = False
 
     def send(self, blob: Descriptor, *, shown: bool = True) -> None:
         """Send one blob unless it is there. Raises InnkeeperError."""
-        if self._is_over:
-            return
 
         def read(begin: int, length: int) -> Iterator[bytes]:
             return self._read(blob, begin, length, shown)
@@ -132,8 +120,7 @@ class Sender:
             file.seek(begin)
             while begin < end and (data := file.read(min(_BLOCK, end - begin))):
                 self._recorder.check()
-                if self._is_over:
-                    raise _GivenUp("given up because another layer failed")
+                self._crew.check()
                 self._tell(blob, "uploading", begin, shown)
                 begin += len(data)
                 yield data
@@ -141,10 +128,6 @@ class Sender:
     def _tell(self, blob: Descriptor, text: str, done: int, shown: bool) -> None:
         if shown:
             self._recorder.progress(Progress(blob.digest, text, done, blob.size))
-
-
-class _GivenUp(InnkeeperError):
-    """Not worth a word: another one failed."""
 
 
 def _compressed(
