@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import subprocess
 import threading
 import time
@@ -20,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from tests.tools.registry import TokenService
+from tests.tools.registry import Certificate, TokenService
 
 SERVICE, ISSUER = "registry.test", "token.test"
 
@@ -38,13 +39,15 @@ class TokenServer:
 
 
 @contextmanager
-def handing_out(folder: Path, users: Mapping[str, str], *, lasts_s: float = 300) -> Iterator[TokenServer]:
-    """Run a token server on loopback, plain HTTP."""
+def handing_out(
+    folder: Path, users: Mapping[str, str], *, lasts_s: float = 300, certificate: Certificate | None = None
+) -> Iterator[TokenServer]:
+    """Run a token server on loopback, plain HTTP unless it is given a certificate."""
     folder.mkdir(parents=True, exist_ok=True)
-    key, certificate = folder / "token.key", folder / "token.crt"
+    key, signer = folder / "token.key", folder / "token.crt"
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=token.test",
-         "-keyout", str(key), "-out", str(certificate)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+         "-keyout", str(key), "-out", str(signer)], stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
     state: list[TokenServer] = []
@@ -72,7 +75,7 @@ def handing_out(folder: Path, users: Mapping[str, str], *, lasts_s: float = 300)
             if user is None:
                 server.refused += 1
                 return self._send(401, {"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]})
-            token = _token(key, certificate, user, [_granted(scope, user) for scope in scopes], server.lasts_s)
+            token = _token(key, signer, user, [_granted(scope, user) for scope in scopes], server.lasts_s)
             answer = {"token": token, "access_token": token, "expires_in": server.lasts_s}
             return self._send(200, answer | ({"refresh_token": f"refresh-{user}"} if offline else {}))
 
@@ -88,7 +91,12 @@ def handing_out(folder: Path, users: Mapping[str, str], *, lasts_s: float = 300)
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        service = TokenService(f"http://127.0.0.1:{server.server_port}/token", SERVICE, ISSUER, certificate)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate.chain, certificate.key)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "http" if certificate is None else "https"
+        service = TokenService(f"{scheme}://127.0.0.1:{server.server_port}/token", SERVICE, ISSUER, signer)
         state.append(TokenServer(service, lasts_s=lasts_s))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
