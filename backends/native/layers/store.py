@@ -49,7 +49,7 @@ class Layers:
         try:
             (draft / "fs").mkdir(mode=0o755)
             tar = _Hashed(plain(stream, layer_compression(media_type)), recorder)
-            unpack_tar(tar, str(draft / "fs"))
+            unpack_tar(tar, str(draft / "fs"), self.stack(parent_chain_id))
             tar.drain()
             if tar.diff_id != diff_id:
                 raise InnkeeperError(f"layer {diff_id} is not what it should be: its content is {tar.diff_id}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from backends.native import rootless
@@ -16,12 +17,15 @@ from backends.native.images.strict_json import Malformed
 from backends.native.layers import unpack
 
 
-def unpack_tar(source: Source, target: str) -> None:
-    """Fill an empty folder from a tar, whose whiteouts become overlayfs's. Raises Malformed, and what source does."""
+def unpack_tar(source: Source, target: str, lowers: Sequence[str] = ()) -> None:
+    """Fill an empty folder from a tar, whose whiteouts become overlayfs's. Raises Malformed, and what source does.
+
+    lowers are the folders of the layers below, top first.
+    """
     opaque = "user.overlay.opaque" if rootless.is_inside() else "trusted.overlay.opaque"
     # A fresh interpreter, not a fork: this process may have threads, and memory that is none of an archive's business.
     child = subprocess.Popen(
-        [sys.executable, "-I", "-S", unpack.__file__, target, opaque],
+        [sys.executable, "-I", "-S", unpack.__file__, target, opaque, *lowers],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,198 @@
+"""Layers become folders exactly as the specification of images says, on top of those below."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backends.errors import InnkeeperError
+from backends.native.layers.store import Layers
+from backends.trace import Recorder
+from tests.tools.needs import needs
+
+pytestmark = [needs("root", "overlay"), pytest.mark.timeout(60)]
+TAR = "application/vnd.oci.image.layer.v1.tar"
+R = Recorder("test")
+Add = Callable[..., str]
+
+
+def entry(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+    """Return an entry with any fields."""
+    made = tarfile.TarInfo(name)
+    made.size, made.mode = len(data), 0o644
+    for key, value in fields.items():
+        setattr(made, key, value)
+    return made, data
+
+
+def folder(name: str, **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, **({"mode": 0o755, "type": tarfile.DIRTYPE} | fields))  # type: ignore[arg-type]
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    return entry(name, type=kind, linkname=target)
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Layers:
+    return Layers(tmp_path)
+
+
+@pytest.fixture
+def add(layers: Layers) -> Add:
+    """Make a layer of entries, on top of another one; returns its chain id."""
+
+    def make(*entries: tuple[tarfile.TarInfo, bytes], below: str = "") -> str:
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for member, data in entries:
+                archive.addfile(member, io.BytesIO(data) if data else None)
+        diff_id = "sha256:" + hashlib.sha256(buffer.getvalue()).hexdigest()
+        return layers.add(diff_id, below, io.BytesIO(buffer.getvalue()), TAR, R)
+
+    return make
+
+
+@pytest.fixture
+def merged(layers: Layers, tmp_path: Path) -> Callable[[str], list[str]]:
+    """List all paths that a container of a layer sees, from a mount namespace that is gone afterwards."""
+
+    def paths(chain_id: str) -> list[str]:
+        stack = layers.stack(chain_id)
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        lower = ":".join(stack if len(stack) > 1 else [*stack, str(tmp_path / "empty")])
+        line = f"mount -t overlay overlay -o lowerdir={lower} /mnt && cd /mnt && find . -mindepth 1 | sort"
+        done = subprocess.run(
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", line], capture_output=True, text=True, check=True
+        )
+        return [path[2:] for path in done.stdout.split()]
+
+    return paths
+
+
+def test_whiteouts_take_away_what_is_below_wherever_they_stand(add: Add, merged: Callable[[str], list[str]]) -> None:
+    base = add(folder("d"), entry("d/a", b"a"), entry("d/b", b"b"), entry("c", b"c"), folder("e"), entry("e/f", b"f"))
+    top = add(entry("d/.wh.a"), folder("d"), entry(".wh.c"), entry(".wh.e"), entry("new", b"n"), below=base)
+
+    assert merged(top) == ["d", "d/b", "new"]
+
+
+def test_an_opaque_folder_hides_what_is_below_and_not_what_comes_with_it(
+    add: Add, merged: Callable[[str], list[str]]
+) -> None:
+    base = add(folder("d"), entry("d/a", b"a"), folder("d/deep"), entry("d/deep/b", b"b"))
+    after = add(folder("d"), entry("d/new", b"n"), entry("d/.wh..wh..opq"), below=base)
+    before = add(entry("d/.wh..wh..opq"), folder("d"), entry("d/other", b"n"), below=base)
+
+    assert merged(after) == ["d", "d/new"]
+    assert merged(before) == ["d", "d/other"]
+
+
+def test_what_is_taken_away_and_made_anew_in_one_layer_is_new(add: Add, merged: Callable[[str], list[str]]) -> None:
+    base = add(folder("d"), entry("d/old", b"o"), entry("f", b"f"))
+    top = add(entry(".wh.d"), folder("d"), entry("d/new", b"n"), entry(".wh.f"), entry("f", b"g"), below=base)
+
+    assert merged(top) == ["d", "d/new", "f"]
+
+
+def test_files_folders_and_links_replace_one_another(
+    add: Add, merged: Callable[[str], list[str]], layers: Layers
+) -> None:
+    base = add(entry("file", b"f"), folder("folder"), entry("folder/inner", b"i"), link("link", "folder"))
+    top = add(folder("file"), entry("file/now", b"n"), entry("folder", b"f"), folder("link"), below=base)
+
+    assert merged(top) == ["file", "file/now", "folder", "link"]
+
+
+def test_what_comes_twice_is_the_later_one_and_nothing_is_written_through_a_link(add: Add, layers: Layers) -> None:
+    made = add(entry("a", b"first"), entry("b", b"whole"), link("a", "b"), entry("a", b"second"))
+
+    assert (layers.folder(made) / "a").read_text() == "second"
+    assert (layers.folder(made) / "b").read_text() == "whole"
+
+
+def test_a_hard_link_to_a_file_of_a_lower_layer_is_one_file_with_two_names(add: Add, layers: Layers) -> None:
+    base = add(folder("etc", mode=0o750, uid=5), entry("etc/a", b"content", mode=0o640, uid=7, gid=8, mtime=1000))
+    middle = add(entry("other", b"o"), below=base)
+    top = add(link("b", "etc/a", tarfile.LNKTYPE), below=middle)
+
+    here = layers.folder(top)
+    found = (here / "b").stat()
+    assert (here / "b").read_text() == "content"
+    assert found.st_ino == (here / "etc/a").stat().st_ino
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, found.st_mtime) == (0o640, 7, 8, 1000)
+    assert ((here / "etc").stat().st_mode & 0o7777, (here / "etc").stat().st_uid) == (0o750, 5)
+
+
+@pytest.mark.parametrize("target", ["gone", "/etc/passwd", "../../etc/passwd", "out/passwd"])
+def test_a_hard_link_to_what_no_layer_has_is_refused_and_leaves_nothing(
+    add: Add, layers: Layers, tmp_path: Path, target: str
+) -> None:
+    base = add(link("out", "/etc"), entry("gone", b"x"))
+    middle = add(entry(".wh.gone"), below=base)
+    with pytest.raises(InnkeeperError, match="cannot unpack"):
+        add(link("b", target, tarfile.LNKTYPE), below=middle)
+    assert layers.all() == [base, middle] or layers.all() == [middle, base]
+    assert not list((tmp_path / "layers").glob(".*"))
+
+
+def test_folders_that_a_layer_does_not_name_are_as_below_or_roots(add: Add, layers: Layers) -> None:
+    base = add(folder("srv", mode=0o700, uid=9))
+    top = add(entry("srv/x/y", b"y"), below=base)
+
+    assert ((layers.folder(top) / "srv").stat().st_mode & 0o7777, (layers.folder(top) / "srv").stat().st_uid) == (
+        0o700,
+        9,
+    )
+    assert (layers.folder(top) / "srv/x").stat().st_mode & 0o7777 == 0o755
+
+
+def test_owners_modes_times_and_attributes_are_kept(add: Add, layers: Layers) -> None:
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    pax = {
+        "mtime": "1234567890.123456789",
+        "SCHILY.xattr.user.note": "n",
+        "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape"),
+        "SCHILY.xattr.trusted.overlay.redirect": "/etc",
+        "SCHILY.xattr.user.overlay.redirect": "/etc",
+    }
+    made = add(
+        entry("p", b"x", mode=0o4755, uid=3_000_000, gid=12, pax_headers=pax),
+        entry("fifo", type=tarfile.FIFOTYPE), entry("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3),
+    )  # fmt: skip
+
+    path = layers.folder(made) / "p"
+    found = path.stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o4755, 3_000_000, 12)
+    assert found.st_mtime_ns == 1234567890_123456789
+    assert os.getxattr(path, "security.capability") == capability
+    assert set(os.listxattr(path)) <= {"user.note", "security.capability"}
+    assert stat.S_ISFIFO((layers.folder(made) / "fifo").stat().st_mode)
+    assert (layers.folder(made) / "null").stat().st_rdev == os.makedev(1, 3)
+
+
+def test_a_layer_with_another_digest_or_cut_short_leaves_nothing(layers: Layers, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member, data = entry("a", b"x" * 5000)
+        archive.addfile(member, io.BytesIO(data))
+    for content in (buffer.getvalue(), buffer.getvalue()[:3000]):
+        with pytest.raises(InnkeeperError):
+            layers.add("sha256:" + "0" * 64, "", io.BytesIO(content), TAR, R)
+    assert layers.all() == []
+    assert os.listdir(tmp_path / "layers") == []
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_fills_it(layers: Layers) -> None:
+    header = tarfile.TarInfo("bomb")
+    header.size = 1 << 50
+    with pytest.raises(InnkeeperError, match="space"):
+        layers.add("sha256:" + "0" * 64, "", io.BytesIO(header.tobuf() + b"x" * 100_000), TAR, R)
