@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.cli.archives import load_act, load_arguments, save_act, save_arguments
+from app.cli.building import build_verb, build_verb_arguments
 from app.cli.image_keeping import (
     import_act,
     import_arguments,
@@ -41,6 +42,7 @@ _ACTS: dict[str, tuple[_Declare, _Do, str]] = {
     "inspect": (inspect_arguments, inspect_act, "print all that is known of images, as JSON"),
     "history": (history_arguments, history_act, "show the steps that an image was made in, with their layers"),
     "search": (search_arguments, search_act, "find images here by name, label or a command of their history"),
+    "build": (build_verb_arguments, build_verb, "build an image from a Dockerfile"),
     "tag": (tag_arguments, tag_act, "give an image a further name"),
     "import": (import_arguments, import_act, "make an image from a root file system"),
     "load": (load_arguments, load_act, "take images from an archive or a folder"),

@@ -75,6 +75,8 @@ VERBS: dict[str, Verb] = {
         Verb("load", "images", "Images", "Take images from an archive or a folder"),
         Verb("save", "images", "Images", "Write images to an archive"),
         Verb("rmi", "images", "Images", "Take names from images, and remove those without"),
+        Verb("build", "building", "Images", "Build an image from a Dockerfile"),
+        Verb("commit", "building", "Images", "Make an image of what a guest has changed"),
         Verb("pull", "transfers", "Images", "Fetch images from their registries"),
         Verb("push", "transfers", "Images", "Send images to their registries"),
         Verb("login", "transfers", "Images", "Keep credentials for a registry"),

@@ -24,6 +24,7 @@ from backends.model import (
     GuestState,
 )
 from backends.native import check, demo, rootless
+from backends.native.building import Building
 from backends.native.checkpointing import Checkpointing
 from backends.native.copying import Copying
 from backends.native.core import LIVE, NAME
@@ -51,7 +52,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Transferring, Templating, Networking, Lasting, Copying, Checkpointing, Looking):
+class NativeBackend(Building, Transferring, Templating, Networking, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME
@@ -120,6 +121,8 @@ class NativeBackend(Transferring, Templating, Networking, Lasting, Copying, Chec
         """Return why a verb can never work on a container here."""
         if verb == "console":
             return "a container has no serial console; use exec"
+        if verb == "commit" and guest.image == "host":
+            return "it is of the image host, which is this machine's own programs and no content of an image"
         return None
 
     def clean(self, recorder: Recorder) -> Sequence[str]:

@@ -13,7 +13,7 @@ _VERBS = (
     "attach limits set_limits snapshots snapshot_create snapshot_restore snapshot_remove snapshot_diff "
     "clone templates template_create template_use template_remove images image_import "
     "image_remove image_inspect image_history image_tag image_load image_save image_prune "
-    "image_pull image_push registry_login registry_logout "
+    "image_pull image_push registry_login registry_logout build commit changes "
     "clean set_restart_policy clear_log copy_in copy_out boot halt checkpoint restore "
     "networks network_create network_remove network_connect network_disconnect"
 )

@@ -34,6 +34,7 @@ from backends.native import (
 from backends.native.asked import to_json
 from backends.native.connecting import Connecting
 from backends.native.core import KEPT, NAME
+from backends.native.images.image import ImageConfig
 from backends.native.living import signal_name
 from backends.native.looking import limits_json
 from backends.native.networks import sharing
@@ -73,11 +74,16 @@ class Making(Connecting):
                 recorder.keep(StepRecord.from_json(line))
         return self._guest(ref)
 
-    def make_record(self, asked: ContainerSpec, container_id: str = "") -> ContainerRecord:
-        """Make a container, with an id that is given or a new one, and return what is on record of it."""
+    def make_record(
+        self, asked: ContainerSpec, container_id: str = "", *, image: ImageConfig | None = None
+    ) -> ContainerRecord:
+        """Make a container, with an id that is given or a new one, and return what is on record of it.
+
+        image is for what has no name yet: a step of a build.
+        """
         self._check(asked)
         with self._store.making():
-            image = self._images.get(asked.image)
+            image = image or self._images.get(asked.image)
             return self._make(with_image(asked, image), Origin.of_image(image), container_id)
 
     def _check(self, asked: ContainerSpec) -> None:
@@ -145,7 +151,7 @@ class Making(Connecting):
         files: _Files = {
             "hostname": hostname + "\n",
             "hosts": container_names.hosts_file(asked, hostname, record.endpoints),
-            "resolv.conf": container_names.resolv_conf(record.network, record.publish, record.dns),
+            "resolv.conf": container_names.resolv_conf(asked, record.network),
         }
         folder = self._store.folder(record.id) / "etc"
         source = self._store.folder(owner) / "etc" if owner else folder

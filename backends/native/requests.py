@@ -37,6 +37,9 @@ class Requests:
         self._holder: socket.socket | None = None
         """The client for as long as whose connection the container is frozen."""
 
+        self._tied: socket.socket | None = None
+        """The client with whose connection the container ends."""
+
     def listen(self, path: Path) -> None:
         """Take requests from now on. Raises OSError."""
         self._listener = protocol.listen(path)
@@ -130,6 +133,7 @@ class Requests:
             "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
             "resume": lambda: self._resume(),
             "wait": lambda: self._waiting.append(client),
+            "tie": lambda: self._tie(client),
             "attach": lambda: self._attach(),
             "resize": lambda: self._resize(int(message["rows"]), int(message["columns"])),
             "exec": lambda: self._owner.sessions.start(client, message, fds),
@@ -154,6 +158,9 @@ class Requests:
         if client is self._holder:
             with suppress(InnkeeperError, OSError):
                 self._resume()
+        if client is self._tied and self._owner.exit_code is None:
+            with suppress(InnkeeperError, OSError):
+                self._owner.group.kill()
         if self._owner.input is not None:
             self._owner.input.forget(client)
         self._owner.sessions.forget(client)
@@ -218,6 +225,11 @@ class Requests:
 
     def _is_ending(self, note: str) -> dict[str, Any]:
         self._owner.restarts.is_ending(note)
+        return {}
+
+    def _tie(self, client: socket.socket) -> dict[str, Any]:
+        """Kill it when the client's connection ends, however it ends."""
+        self._tied = client
         return {}
 
     def _require_program(self) -> None:

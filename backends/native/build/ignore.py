@@ -6,6 +6,7 @@ A pattern is matched against the whole path below the context and against its pa
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from backends.errors import UsageError
@@ -76,6 +77,15 @@ class Ignore:
                 self._known[path] = ignored
             known = ignored
         return known
+
+
+def one_component(text: str) -> Callable[[str], bool]:
+    """Return what says whether a name fits a pattern without slashes. Raises UsageError."""
+    try:
+        pattern = _pattern(text)
+    except ValueError as error:
+        raise UsageError(f"{text[:60]!r}: {error}") from None
+    return pattern.matches if pattern is not None else lambda name: False
 
 
 def _parents(path: str) -> list[str]:

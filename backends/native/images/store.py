@@ -79,10 +79,13 @@ class ImageStore:
         return known[name]
 
     def _get(self, name: str) -> ImageConfig:
-        image = self.resolve(name)
+        return self.for_container(self.resolve(name), name)
+
+    def for_container(self, image: StoredImage, name: str) -> ImageConfig:
+        """Return what a container needs of an image that was asked for by a name, its layers unpacked."""
         if not image.layers:
             raise InnkeeperError(f"image {name} has no files: nothing can run in it")
-        stack = self._stack(image)
+        stack = self.stack(image)
         config = image.config
         return ImageConfig(
             name=name_for(image, name),
@@ -103,7 +106,8 @@ class ImageStore:
             platform=str(config.platform),
         )
 
-    def _stack(self, image: StoredImage) -> list[str]:
+    def stack(self, image: StoredImage) -> list[str]:
+        """Return the folders of an image's layers, top first; those that are not unpacked are."""
         try:
             return self.layers.stack(image.chain_id)
         except NotFound:  # of one of its layers, unpacked: the blobs are here still
@@ -340,6 +344,11 @@ class ImageStore:
         if taken is not None:
             taken.blobs.add(digest)
         return self.put_all([(digest, names)], recorder, cache_key=cache_key, taken=taken)[0][0]
+
+    def forget_cached(self, cache_key: str) -> None:
+        """Keep no longer what a step of a build made; it goes with the next prune."""
+        with self.layout.changing() as entries:
+            entries[:] = [entry for entry in entries if entry.cache_key != cache_key]
 
     def cached(self, cache_key: str) -> StoredImage | None:
         """Return the image that a step of a build made, if it is kept still."""
