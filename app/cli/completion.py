@@ -138,6 +138,8 @@ def _in_verb(
         return _networks(context)
     if wanted.dest == "verb":
         return [(each.name, each.help) for each in VERBS.values() if not each.is_hidden]
+    if wanted.dest in ("template", "templates"):
+        return _templates(context)
     if wanted.dest in ("name", "other") and verb == "snapshot" and taken:
         return _snapshots(context, words[0])
     return []
@@ -232,6 +234,17 @@ def _networks(context: Context) -> list[tuple[str, str]]:
         with context.workstation_with(Networks, "have networks") as (_, backend):
             found = backend.networks() if isinstance(backend, Networks) else []
             return [(network.name, ", ".join(network.subnets)) for network in found]
+    except InnkeeperError:
+        return []
+
+
+def _templates(context: Context) -> list[tuple[str, str]]:
+    from backends.assets import Templating
+
+    try:
+        with context.workstation_with(Templating, "list templates") as (_, backend):
+            found = backend.templates() if isinstance(backend, Templating) else []
+            return [(template.name, template.image) for template in found]
     except InnkeeperError:
         return []
 

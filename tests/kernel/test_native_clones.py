@@ -296,5 +296,7 @@ def test_the_verbs_of_the_command_line_do_all_of_it(
         ("base", ["base-1"])
     ]
     assert inn("template", "ls").split()[:5] == ["TEMPLATE", "AGE", "SIZE", "IMAGE", "GUESTS"]
+    assert inn("__complete", "--", "template", "use", "").split("\t")[0] == "base"
+    assert json.loads(inn("inspect", "base-1"))["template"] == "base"
     assert inn("template", "rm", "base") == "base\n"
     assert sorted(one.name for one in native.guests()) == ["base-1", "then", "web", "web-2"]

@@ -12,6 +12,7 @@ import pytest
 
 from backends.container import ContainerSpec, HealthCheck
 from backends.errors import UsageError
+from backends.image import PruneOptions
 from backends.model import Guest
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
@@ -165,3 +166,24 @@ def test_what_was_asked_for_is_kept_with_what_the_image_added(native: NativeBack
     guest = native.create(ContainerSpec(load(Cmd=["sleep", "5"], User="web"), network="none", env=("A=1",)), R)
     kept = json.loads((root / "containers" / guest.ref.id / "asked.json").read_text())["spec"]
     assert (kept["args"], kept["user"], kept["env"]) == (["sleep", "5"], "web", ["PATH=/bin", "A=1"])
+
+
+def test_a_template_works_when_its_image_has_gone_and_lets_go_of_the_layers_in_the_end(
+    native: NativeBackend, run: Run, load: Load, output_of: Output, root: Path
+) -> None:
+    image = load(Env=["PATH=/bin", "A=image"], Volumes={"/data": {}}, ExposedPorts={"80/tcp": {}})
+    guest = run(image=image, network="none")
+    output_of(guest, "echo mine > /data/first; echo 1 > /new")
+    native.template_create(guest.ref, "kept", R)
+    native.remove(guest.ref, R, force=True)
+    native.image_remove(image, R)
+    native.image_prune(PruneOptions(all=True), R)
+    assert all(found.name != image for found in native.images())
+    made = native.template_use("kept", None, R)
+    native.start(made.ref, R)
+    assert output_of(made, "echo $A; cat /data/first /new").split() == ["image", "mine", "1"]
+    native.template_remove("kept", R)
+    native.remove(made.ref, R, force=True)
+    native.image_prune(PruneOptions(all=True), R)
+    left = [path.name for name in ("layers", "saved") for path in (root / name).iterdir()]
+    assert [name for name in left if "lock" not in name] == []
