@@ -151,7 +151,7 @@ class Making(Connecting):
         files: _Files = {
             "hostname": hostname + "\n",
             "hosts": container_names.hosts_file(asked, hostname, record.endpoints),
-            "resolv.conf": container_names.resolv_conf(asked, record.network),
+            "resolv.conf": container_names.resolv_conf(record.network, record.publish, record.dns),
         }
         folder = self._store.folder(record.id) / "etc"
         source = self._store.folder(owner) / "etc" if owner else folder

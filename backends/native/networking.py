@@ -18,8 +18,10 @@ from backends.native.networks import live
 from backends.native.networks.endpoint import DEFAULT, Endpoint
 from backends.native.networks.joining import join_one, leave
 from backends.native.networks.network import StoredNetwork
+from backends.native.options import names
 from backends.native.options.networks import checked
 from backends.native.record import ContainerRecord
+from backends.native.resolver.offer import ask_to_look
 from backends.native.spec import limits_of
 from backends.native.store import read_file
 from backends.network import Attachment, Network, NetworkMember, NetworkSpec
@@ -87,7 +89,17 @@ class Networking(Making):
                 leave(self._networks, [endpoint])
                 raise
             self._rewrite_hosts(record, before)
+            if before.network != record.network:
+                self._have_names(record)
         self._journal.write(ref.id, record.name, "network connect", network=network)
+
+    def _have_names(self, record: ContainerRecord) -> None:
+        """Let a container that had no networks find the names of those that it has now."""
+        with suppress(OSError, InnkeeperError):
+            text = names.resolv_conf(record.network, record.publish, record.dns)
+            _overwrite(self._store.folder(record.id) / "etc" / "resolv.conf", text)
+        self._spawner.wake()
+        ask_to_look(self._store.run_dir)
 
     def network_disconnect(self, ref: GuestRef, network: str, recorder: Recorder) -> None:
         """Take a container off a network, at once if it is live."""

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from backends.errors import AlreadyExists, InnkeeperError, NotFound
+from backends.errors import AlreadyExists, Damaged, InnkeeperError, NotFound
 from backends.kernel.mounts import MOST_LAYERS
 from backends.model import Snapshot
 from backends.native.record import ContainerRecord
@@ -131,11 +131,14 @@ class Snapshots:
             recorder.run(ReplaceLayers(self._folder, replace(self._record(), layers=layers, snapshot=name)))
 
     def layers(self, name: str) -> list[str]:
-        """Return the layers of a snapshot, top first. The caller holds the container's lock. Raises NotFound."""
+        """Return the layers of a snapshot, top first. The caller holds its lock. Raises NotFound, Damaged."""
         path = self._existing(name)
         described = _described(path)
         layers = described.get("layers")
         if not layers:
+            if not (path / "upper").exists():
+                hint = f"mend {path / SNAPSHOT_FILE}, or remove it: inn snapshot rm {self._container} {name}"
+                raise Damaged(f"snapshot {name} of {self._container} does not say what its layers are", hint=hint)
             # All layers below its copy are the image's: versions that copied stacked none.
             base = [layer for layer in self._record().layers if not self._saved.holds(layer)]
             with self._saved.using():

@@ -188,6 +188,8 @@ class Spawner:
         elif operation == "look":
             protocol.send(client, {"ok": True})
             self._look()
+            if not rootless.is_inside():
+                self._names.see_to_it_if_needed()
         elif operation == "ping":
             protocol.send(client, {"ok": True, "pid": os.getpid()})
         elif operation == "shutdown":

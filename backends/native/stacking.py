@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.errors import Damaged
 from backends.kernel.mounts import KernelStep
 from backends.native.layers_in_use import PENDING
 from backends.native.record import ContainerRecord
@@ -89,16 +90,20 @@ def _decide(folder: Path, record: ContainerRecord, what: Mapping[str, Any]) -> N
 def settle(folder: Path) -> None:
     """Carry out a change that was decided on, if there is one. The caller holds the container's lock.
 
-    What is put aside is left to forget_old(), since deleting it can take long.
+    What is put aside is left to forget_old(), since deleting it can take long. Raises Damaged.
     """
     path, upper = folder / PENDING, folder / "upper"
     try:
         pending = json.loads(read_file(str(path)))
+        changes = {"layers": [str(layer) for layer in pending["record"]["layers"]]}
+        changes["snapshot"] = pending["record"]["snapshot"]
+        place = Path(pending.get("layer") or folder / pending["aside"])
     except FileNotFoundError:
         _undo_old_restore(folder)
         return
-    changes = pending["record"]
-    place = Path(pending.get("layer") or folder / pending["aside"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        hint = f"look at {path.parent}, put the layers right, and delete that file"
+        raise Damaged(f"container {folder.name}: {PENDING} is damaged: {error}", hint=hint) from error
     if not place.exists() and upper.exists():
         upper.rename(place)
     if not upper.exists():

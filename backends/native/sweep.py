@@ -216,7 +216,7 @@ class Sweeper:
         done += self._groups(ids) + self._leases(ids)
         try:
             return done + list(Collector(ImageStore(self._store.state_dir), {}).clean(_PATIENCE_S))
-        except Busy as error:
+        except (Busy, Damaged) as error:  # where a list of layers is damaged, none can be known to be free
             return [*done, f"images were not looked through: {error.message}"]
 
     def _groups(self, ids: set[str]) -> list[str]:

@@ -15,6 +15,7 @@ from backends.container import ContainerSpec, RestartPolicy
 from backends.errors import AlreadyExists, InnkeeperError, NotFound
 from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
+from backends.network import Attachment, NetworkSpec
 from backends.trace import Recorder, Watcher
 from tests.tools.containers import now
 from tests.tools.dying import dies_at
@@ -126,6 +127,25 @@ def test_settings_are_those_of_now_and_what_only_one_can_have_is_its_own(
     assert "10.0.0.7\tdb" in hosts
     assert native.places[0].record(clone.ref.id).publish == []
     assert found["config"]["linux"]["cgroupsPath"] != other["config"]["linux"]["cgroupsPath"]
+
+
+def test_a_clone_is_on_the_networks_that_the_other_is_on_now(
+    native: NativeBackend, run: Run, output_of: Output
+) -> None:
+    native.network_create(NetworkSpec("clones-front"), R)
+    native.network_create(NetworkSpec("clones-back"), R)
+    guest = run("sleep", "1000", network="clones-front")
+    native.network_connect(guest.ref, Attachment("clones-back"), R)
+    clone = started(native, native.clone(guest.ref, None, R))
+    records = [native.places[0].record(one.ref.id) for one in (guest, clone)]
+    names = [[endpoint.network for endpoint in record.endpoints] for record in records]
+    assert names[0] == names[1] == ["clones-front", "clones-back"]
+    addresses = {endpoint.address for record in records for endpoint in record.endpoints}
+    assert len(addresses) == 4
+    for one in (guest, clone):
+        native.remove(one.ref, R, force=True)
+    for name in ("clones-front", "clones-back"):
+        native.network_remove(name, R)
 
 
 def test_volumes_of_its_own_are_copied(native: NativeBackend, run: Run, output_of: Output) -> None:

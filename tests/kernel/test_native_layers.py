@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends.container import ContainerSpec
-from backends.errors import InnkeeperError
+from backends.errors import Damaged, InnkeeperError
 from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
@@ -234,3 +234,23 @@ def assert_listed_ones_are_whole(native: NativeBackend, guest: Guest, root: Path
     for found in native.snapshots(guest.ref):
         path = root / "containers" / guest.ref.id / "snapshots" / found.name / "snapshot.json"
         assert all(Path(layer).is_dir() for layer in json.loads(path.read_text())["layers"])
+
+
+def test_damaged_lists_of_layers_are_said_and_cost_no_layer(
+    native: NativeBackend, run: Run, output_of: Output, root: Path
+) -> None:
+    guest = run("sleep", "1000", network="none")
+    halted(native, guest, output_of, "echo 1 > /root/f")
+    native.snapshot_create(guest.ref, "one", R)
+    folder = root / "containers" / guest.ref.id
+    (folder / "snapshots" / "one" / "snapshot.json").write_text("{")
+    with pytest.raises(Damaged, match="snapshot one"):
+        native.snapshot_restore(guest.ref, "one", R)
+    (folder / "pending.json").write_text('{"record": 3}')
+    with pytest.raises(Damaged, match="pending"):
+        native.start(guest.ref, R)
+    assert any("pending.json is damaged" in line for line in native.clean(R))
+    (folder / "pending.json").unlink()
+    native.snapshot_remove(guest.ref, "one", R)
+    assert len(saved(root)) == 1
+    assert seen(native, guest, output_of, "cat /root/f") == "1\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -19,6 +18,7 @@ from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.kernel.conftest import Run
 from tests.tools.containers import log_of, now
+from tests.tools.iperf import rate
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
@@ -34,38 +34,31 @@ def served(backend: NativeBackend, guest: Guest) -> Guest:
     return now(backend, guest)
 
 
-def rate(guest: Guest, *options: str) -> float:
-    """Return the bytes per second that iperf3 has at the receiving end."""
-    line = ["iperf3", "-J", "-c", guest.addresses[0], "-t", "3", *options]
-    printed = subprocess.run(line, capture_output=True, text=True, check=True).stdout
-    return float(json.loads(printed)["end"]["sum_received"]["bits_per_second"]) / 8
-
-
 @pytest.mark.parametrize("bytes_per_s", [200_000, 20 * MB])
 def test_what_it_receives_and_sends_is_held_to_the_rates(native: NativeBackend, run: Run, bytes_per_s: int) -> None:
     guest = served(native, run(*SERVER, net_rx_bytes_per_s=bytes_per_s, net_tx_bytes_per_s=2 * bytes_per_s))
-    assert rate(guest) == pytest.approx(bytes_per_s, rel=0.1)
-    assert rate(guest, "-R") == pytest.approx(2 * bytes_per_s, rel=0.1)
+    assert rate(guest.addresses[0]) == pytest.approx(bytes_per_s, rel=0.1)
+    assert rate(guest.addresses[0], "-R") == pytest.approx(2 * bytes_per_s, rel=0.1)
 
 
 def test_rates_change_while_it_runs_and_hold_after_a_restart(native: NativeBackend, run: Run) -> None:
     guest = served(native, run(*SERVER))
-    assert rate(guest) > 50 * MB
+    assert rate(guest.addresses[0]) > 50 * MB
 
     native.set_limits(guest.ref, {"net_rx_bytes_per_s": 2 * MB, "net_tx_bytes_per_s": MB}, R)
-    assert rate(guest) == pytest.approx(2 * MB, rel=0.1)
-    assert rate(guest, "-R") == pytest.approx(MB, rel=0.1)
+    assert rate(guest.addresses[0]) == pytest.approx(2 * MB, rel=0.1)
+    assert rate(guest.addresses[0], "-R") == pytest.approx(MB, rel=0.1)
     counted = native.limit_evidence(guest.ref)
     assert all(counted[name].held_back > 0 for name in ("net_rx_bytes_per_s", "net_tx_bytes_per_s"))
 
     native.restart(guest.ref, R, timeout_s=0.1)
     wait_until(lambda: log_of(native, guest).count("listening") > 1, timeout_s=10)
-    assert rate(now(native, guest)) == pytest.approx(2 * MB, rel=0.1)
+    assert rate(now(native, guest).addresses[0]) == pytest.approx(2 * MB, rel=0.1)
 
     native.set_limits(guest.ref, {"net_rx_bytes_per_s": None, "net_tx_bytes_per_s": None}, R)
     assert native.limit_evidence(guest.ref) == {}
-    assert rate(guest) > 50 * MB
-    assert rate(guest, "-R") > 50 * MB
+    assert rate(guest.addresses[0]) > 50 * MB
+    assert rate(guest.addresses[0], "-R") > 50 * MB
 
 
 def test_packets_to_it_are_lost_as_often_as_asked(native: NativeBackend, run: Run) -> None:

@@ -47,21 +47,21 @@ def asks_resolver(network: str, publish: Sequence[str], dns: Sequence[str]) -> b
     return network == "bridge" and not serves and not any(ipaddress.ip_address(each).is_loopback for each in dns)
 
 
-def resolv_conf(asked: ContainerSpec, network: str = "none") -> str:
+def resolv_conf(network: str, publish: Sequence[str] = (), dns: Sequence[str] = ()) -> str:
     """Return /etc/resolv.conf: our resolver, the name servers asked for, or the host's that a container can reach.
 
     network: as on record. What else the host's file has stays; a name without dots is tried as it is before the host's
     search list is.
     """
     lines = _read("/etc/resolv.conf").splitlines(keepends=True)
-    if asks_resolver(network, asked.publish, asked.dns):
+    if asks_resolver(network, publish, dns):
         rest = [line for line in lines if line.split(maxsplit=1)[:1] in (["search"], ["domain"], ["options"])]
         rest += [] if any("ndots:" in line for line in rest) else ["options ndots:0\n"]
         return "".join((f"nameserver {offer.ADDRESS}\n", *rest))
-    if asked.dns:
+    if dns:
         kept = (line for line in lines if not line.startswith("nameserver"))
-        return "".join((*kept, *(f"nameserver {address}\n" for address in asked.dns)))
-    return "".join(lines if asked.network == "host" else _reachable(lines))
+        return "".join((*kept, *(f"nameserver {address}\n" for address in dns)))
+    return "".join(lines if network == "host" else _reachable(lines))
 
 
 def _reachable(lines: Sequence[str]) -> Iterable[str]:

@@ -220,7 +220,7 @@ def test_hosts_and_name_servers_come_after_the_usual_ones() -> None:
     asked = ContainerSpec("busy", hosts=("db:10.0.0.7", "up:host-gateway", "six=::1"), dns=("9.9.9.9",))
     text = names.hosts_file(asked, "box", [Endpoint("bridge", "inn0", "10.1.0.2", 24, "10.1.0.1")])
     assert text.splitlines()[-4:] == ["10.1.0.2\tbox", "10.0.0.7\tdb", "10.1.0.1\tup", "::1\tsix"]
-    assert names.resolv_conf(asked).splitlines()[-1] == "nameserver 9.9.9.9"
+    assert names.resolv_conf("none", dns=asked.dns).splitlines()[-1] == "nameserver 9.9.9.9"
 
 
 def test_ports_have_an_address_a_protocol_and_ranges() -> None:
