@@ -114,6 +114,7 @@ def prune_act(args: argparse.Namespace, context: Context) -> int:
     for name in pruned.images:
         context.out.line(name)
     would = "would be freed" if args.dry_run else "freed"
-    parts = f"{len(pruned.images)} images, {pruned.layers} layers, {pruned.blobs} blobs"
+    counts = (("image", len(pruned.images)), ("layer", pruned.layers), ("blob", pruned.blobs))
+    parts = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts)
     context.talk.note(f"{bytes_text(pruned.freed_bytes)} {would}: {parts}")
     return 0

@@ -260,3 +260,12 @@ def test_docker_loads_and_runs_what_we_save_and_we_load_what_docker_saves(
     loaded = native.image_load(f"{tmp_path}/theirs.tar", R)
 
     assert {image.name: image.id for image in loaded} == before
+
+
+@needs("skopeo")
+def test_the_store_itself_is_a_layout_that_skopeo_reads(native: NativeBackend, root: Path, layout: Layout) -> None:
+    native.image_load(str(layout.folder), R)
+
+    digest = skopeo("inspect", "--format", "{{.Digest}}", f"oci:{root}/images:small:1").strip()
+
+    assert digest == native.image_inspect("small:1")["digest"]
