@@ -49,10 +49,13 @@ def attempt(words: Sequence[str]) -> int | None:
         sock.send(dumps(request).encode())
         sock.settimeout(_START_S)
         answer, held = _receive_with_log(sock)
+    except (ConnectionResetError, BrokenPipeError):  # it ended with the request unread: another one will take it
+        answer, held = None, None
     except OSError:
         answer, held = {"error": "the spawner does not answer"}, None
     if answer is None or "stale" in answer or answer.get("kind") == "NoSuchImage":  # it may be pulled
         _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _SIGNALS)
+        sock.close()
         return None
     if "error" in answer:
         return _complain(answer)

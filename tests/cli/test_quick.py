@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from app.cli import quick
 from app.cli.parser import parser_of, split_at_verb
 from app.cli.running import spec_of
 from app.cli.verbs import VERBS
-from backends.native import asked
+from backends.native import asked, protocol
+from tests.tools.needs import needs
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +55,24 @@ def test_a_variable_without_a_value_is_ours_or_left_out(monkeypatch: pytest.Monk
     found = quick.parse(["run", "-e", "HERE", "-e", "GONE", "bb"])
     assert found is not None
     assert found["env"] == ["HERE=x y"]
+
+
+@needs("root")
+def test_a_spawner_that_ends_with_the_request_unread_leaves_it_to_the_long_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("INNKEEPER_BACKENDS", raising=False)
+    (tmp_path / "run").mkdir()
+    listener = protocol.listen(tmp_path / "run" / "spawner")
+
+    def end() -> None:
+        select.select([listener], [], [])
+        listener.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert quick.attempt(["--root", str(tmp_path), "run", "--rm", "host", "true"]) is None
+    ending.join()
 
 
 def test_nothing_that_takes_long_is_loaded_for_it() -> None:

@@ -8,7 +8,7 @@ import subprocess
 from tests.tools.waiting import wait_until
 
 
-def rate(address: str, *options: str, seconds: int = 3) -> float:
+def rate(address: str, *options: str, seconds: int = 2) -> float:
     """Return the bytes per second at the receiving end of a TCP connection with the server at an address."""
     line = ["iperf3", "-J", "-c", address, "-t", str(seconds), *options]
 
