@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from typing import Any
 
 from backends.errors import Busy, InnkeeperError, WrongState
 from backends.image import FileChange
@@ -66,17 +68,16 @@ class Saving(Living):
 
     def snapshot_diff(self, ref: GuestRef, name: str, other: str | None = None) -> Sequence[FileChange]:
         """Return what another snapshot, or the present state, has otherwise than a snapshot."""
-        from backends.native.comparing import differences  # which only this needs
-
         try:
             with self._store.locked(ref.id), SavedLayers(self._store.state_dir).using():
+                config = self._store.config(ref.id)
                 if other is None:
                     with self._kept_still(ref, Recorder("client")) as (snapshots, _):
                         snapshots.recover()
-                        return differences(snapshots.layers(name), snapshots.present_stack())
+                        return _compared(snapshots.layers(name), snapshots.present_stack(), config)
                 snapshots = Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name)
                 snapshots.recover()
-                return differences(snapshots.layers(name), snapshots.layers(other))
+                return _compared(snapshots.layers(name), snapshots.layers(other), config)
         except RecursionError:
             raise InnkeeperError(f"cannot compare {name}: folders in it are too deep") from None
 
@@ -107,3 +108,22 @@ class Saving(Living):
             if record.snapshot == name:
                 self._store.write_record(replace(record, snapshot=parent))
         snapshots.collect()
+
+
+def _compared(before: Sequence[str], after: Sequence[str], config: Mapping[str, Any]) -> Sequence[FileChange]:
+    """Return the differences without what is there only because something is mounted on it."""
+    from backends.native.build.stubs import stubs  # which only this needs
+    from backends.native.comparing import differences
+
+    hidden = {
+        path
+        for stack, others in ((before, after), (after, before))
+        for number, layer in enumerate(stack)
+        if layer not in others
+        for path in stubs(layer, stack[number + 1 :], config)
+    }
+    found = differences(before, after)
+    kept = [change.path for change in found if change.path not in hidden]
+    # A folder that is a stub in one layer can hold a real change of another.
+    above = {parent for path in kept for parent in itertools.accumulate(path.split("/"), "{}/{}".format)}
+    return [change for change in found if change.path not in hidden or change.path in above]

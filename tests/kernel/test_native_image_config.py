@@ -187,3 +187,16 @@ def test_a_template_works_when_its_image_has_gone_and_lets_go_of_the_layers_in_t
     native.image_prune(PruneOptions(all=True), R)
     left = [path.name for name in ("layers", "saved") for path in (root / name).iterdir()]
     assert [name for name in left if "lock" not in name] == []
+
+
+def test_what_only_mounts_have_made_is_no_difference_from_a_snapshot(
+    native: NativeBackend, load: Load, output_of: Output
+) -> None:
+    guest = native.create(ContainerSpec(load(), network="none"), R)
+    native.snapshot_create(guest.ref, "new", R)
+    native.start(guest.ref, R)
+    assert list(native.snapshot_diff(guest.ref, "new")) == []
+    output_of(guest, "echo 1 > /data/mine")
+    assert [f"{each.kind} {each.path}" for each in native.snapshot_diff(guest.ref, "new")] == [
+        "C /data", "A /data/mine",
+    ]  # fmt: skip
