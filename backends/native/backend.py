@@ -128,7 +128,7 @@ class NativeBackend(Building, Transferring, Templating, Networking, Lasting, Cop
     def clean(self, recorder: Recorder) -> Sequence[str]:
         """Remove what crashes left behind, containers included that were to be removed at their end."""
         swept = Sweeper(self._store, self._host, self._parent, self._networks, self._bridge).sweep()
-        return [*swept, *self._remove_forgotten(recorder)]
+        return [*swept, *self._remove_forgotten(recorder), *self._remove_of_dead_builds(recorder)]
 
     def _remove_forgotten(self, recorder: Recorder) -> Iterator[str]:
         """Remove the ended containers of `--rm`, whose supervisors died before they could."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 
-from backends.errors import WrongState
+from backends.errors import InnkeeperError, WrongState
 from backends.image import BuildSpec, CommitOptions, FileChange, Image, TransferOptions
 from backends.model import GuestRef, GuestState
 from backends.native import protocol
@@ -37,7 +37,7 @@ class Building(Transferring, Saving, Making, Looking):
         recipe = stages.recipe(dockerfile.read(found.dockerfile), spec.build_args, self.platform_args(spec))
         target = recipe.target(spec.target)
         # So long no garbage is collected: what one step made, the next needs.
-        with self._images.blobs.using(), workshop.workshop(self._store.state_dir) as shop:
+        with self._images.blobs.using(), workshop.workshop(self._store) as shop:
             built = Executor(self, spec, recipe, found, shop, recorder).build(target)
             self._images.put(built.digest, names, recorder)
         return self._made(names[0] if names else built.id)
@@ -62,6 +62,18 @@ class Building(Transferring, Saving, Making, Looking):
         """Fetch an image from its registry. Raises NotFound."""
         self.image_pull(name, options, recorder)
         return self._images.resolve(name)
+
+    def _remove_of_dead_builds(self, recorder: Recorder) -> Iterator[str]:
+        """Remove the containers of builds that live no more; they end with these by themselves, but for the moment
+        between a container's start and the word that ties it to its build."""
+        from backends.native.build.workshop import LABEL, lives
+
+        for guest in self._roster.guests():
+            build = guest.labels.get(LABEL)
+            if build and not lives(self._store.state_dir, build):
+                with suppress(InnkeeperError):
+                    self.remove(guest.ref, recorder, force=True)
+                    yield f"container {guest.name}: its build lives no more"
 
     @contextmanager
     def tied(self, ref: GuestRef) -> Iterator[None]:

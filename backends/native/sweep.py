@@ -199,11 +199,14 @@ class Sweeper:
         return done
 
     def _belonging_to_nobody(self) -> list[str]:
+        from backends.native.build import workshop  # which nobody needs who only makes containers
+
         done = []
         saved = SavedLayers(self._store.state_dir)
         templates = hidden(self._store.state_dir / TEMPLATES)
         networks = self._networks.half_made()
-        for path in (*self._store.half_made(), *saved.half_made(), *templates, *networks):
+        builds = workshop.half_made(self._store.state_dir)
+        for path in (*self._store.half_made(), *saved.half_made(), *templates, *networks, *builds):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backends.native.store import ContainerStore
+
 LABEL = "io.innkeeper.build"
 """Label of a container that runs a RUN; its value is the build's id."""
 
@@ -43,13 +45,14 @@ class Workshop:
 
 
 @contextmanager
-def workshop(state_dir: Path) -> Iterator[Workshop]:
+def workshop(store: ContainerStore) -> Iterator[Workshop]:
     """Yield a workshop; nothing of it stays, and what a crash leaves of it `half_made` tells."""
-    folder = state_dir / "builds" / secrets.token_hex(3)
-    folder.mkdir(mode=0o700, parents=True)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    folder = store.state_dir / "builds" / secrets.token_hex(3)
+    with store.making():  # so that nobody takes it for half made before it is locked
+        folder.mkdir(mode=0o700, parents=True)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
         yield Workshop(folder)
     finally:
         _remove(folder)

@@ -1,0 +1,111 @@
+"""Containers become images: what they changed, live and stopped, and nothing that was only mounted in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from backends.container import ContainerSpec
+from backends.errors import Unsupported, UsageError
+from backends.image import CommitOptions
+from backends.model import Guest, GuestState
+from backends.native.backend import NativeBackend
+from backends.trace import Recorder
+from tests.kernel.conftest import native, output_of, root, run
+from tests.tools.needs import needs
+from tests.tools.waiting import wait_until
+from tests.tools.workbench import Workbench, workbench
+
+pytestmark = [needs("root", "cgroup.cpu", "busybox"), pytest.mark.timeout(60)]
+__all__ = ["native", "output_of", "root", "run"]
+R = Recorder("test")
+CHANGES = "echo new > /new; mkdir -p /d/e; rm /etc/group; chmod 600 /etc/passwd; "
+
+
+@pytest.fixture
+def bench(native: NativeBackend, tmp_path: Path) -> Iterator[Workbench]:
+    with workbench(native, tmp_path) as made:
+        yield made
+
+
+def ended(bench: Workbench, line: str) -> Guest:
+    """Return a container that has run a line and ended."""
+    guest = bench.native.create(ContainerSpec("base", ("sh", "-c", line), network="none"), R)
+    bench.native.start(guest.ref, R)
+    bench.native.wait(guest.ref, timeout_s=20)
+    return guest
+
+
+def test_a_stopped_container_becomes_an_image_with_what_it_changed(bench: Workbench) -> None:
+    guest = ended(bench, CHANGES)
+    options = CommitOptions("me", "hello", ('CMD ["cat", "/new"]', "ENV A=b C=d", "LABEL x=y"))
+
+    image = bench.native.commit(guest.ref, "made:1", options, R)
+
+    bench.native.remove(guest.ref, R)
+    assert image.name == "made:1"
+    assert bench.said("made:1") == "new\n"
+    line = "ls /d; ls /etc; stat -c %a /etc/passwd; echo $A $C"
+    assert bench.said("made:1", "sh", "-c", line).split() == ["e", "hostname", "hosts", "passwd", "resolv.conf", "600",
+                                                              "b", "d"]  # fmt: skip
+    newest = bench.native.image_history("made:1")[-1]
+    assert (newest.created_by.startswith("CMD"), newest.comment) == (True, "hello")
+    assert bench.config(image)["Labels"] == {"x": "y"}
+
+
+def test_what_was_only_mounted_is_no_part_of_the_image(bench: Workbench) -> None:
+    guest = ended(bench, "true")
+
+    assert list(bench.native.changes(guest.ref)) == []
+    image = bench.native.commit(guest.ref, "", CommitOptions(), R)
+    assert image.layers == 1
+    assert image.is_dangling
+    bench.native.remove(guest.ref, R)
+
+
+def test_changes_are_told_by_path(bench: Workbench) -> None:
+    guest = ended(bench, CHANGES)
+
+    found = {change.path: change.kind for change in bench.native.changes(guest.ref)}
+
+    assert found == {"/new": "A", "/d": "A", "/d/e": "A", "/etc": "C", "/etc/group": "D", "/etc/passwd": "C"}
+    bench.native.remove(guest.ref, R)
+
+
+def test_a_live_container_is_committed_and_goes_on(bench: Workbench) -> None:
+    spec = ContainerSpec("base", ("sh", "-c", "echo x > /x; echo ready; exec sleep 1000"), network="none")
+    guest = bench.native.create(spec, R)
+    bench.native.start(guest.ref, R)
+    wait_until(lambda: any(b"ready" in line.data for line in bench.native.logs(guest.ref)), timeout_s=10)
+
+    bench.native.commit(guest.ref, "live", CommitOptions(), R)
+
+    assert next(each for each in bench.native.guests() if each.ref == guest.ref).state is GuestState.RUNNING
+    bench.native.remove(guest.ref, R, force=True)
+    assert bench.said("live", "cat", "/x") == "x\n"
+
+
+def test_layers_that_snapshots_put_aside_are_in_the_image_too(bench: Workbench) -> None:
+    guest = ended(bench, "echo $((1)) >> /count")
+    bench.native.snapshot_create(guest.ref, "one", R)
+    bench.native.start(guest.ref, R)
+    bench.native.wait(guest.ref, timeout_s=20)
+
+    bench.native.commit(guest.ref, "both", CommitOptions(), R)
+
+    bench.native.remove(guest.ref, R)
+    assert bench.said("both", "cat", "/count") == "1\n1\n"
+
+
+def test_what_cannot_be_committed_is_refused_before_anything_is_made(bench: Workbench) -> None:
+    guest = ended(bench, "true")
+    with pytest.raises(UsageError, match="RUN cannot be a change"):
+        bench.native.commit(guest.ref, "x", CommitOptions(changes=("RUN x",)), R)
+    bench.native.remove(guest.ref, R)
+    host = bench.native.create(ContainerSpec("host", ("true",)), R)
+    with pytest.raises(Unsupported, match="image host"):
+        bench.native.commit(host.ref, "x", CommitOptions(), R)
+    bench.native.remove(host.ref, R)
+    assert [image.name for image in bench.native.images() if image.name not in ("host", "base:latest")] == []
