@@ -73,3 +73,18 @@ def has_table(family: str, name: str) -> bool:
     except OSError:  # a kernel without netfilter
         return False
     return bool(kind != _ERROR or number == 0)
+
+
+def dropping_forward() -> list[tuple[str, str]]:
+    """Return (table, chain) of every chain that drops forwarded packets unless a rule accepts them. Raises NftError."""
+    found: list[tuple[str, str]] = []
+    table = chain = ""
+    for line in run("list chains").splitlines():
+        words = line.split()
+        if words[:1] == ["table"]:
+            table = " ".join(words[1:3])
+        elif words[:1] == ["chain"]:
+            chain = words[1]
+        elif "hook forward" in line and "policy drop" in line:
+            found.append((table, chain))
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backends.base import CheckResult
 from backends.errors import InnkeeperError
-from backends.kernel import idmap, lsm, seccomp, traffic, userns
+from backends.kernel import idmap, lsm, nft, seccomp, traffic, userns
 from backends.kernel.cgroup import detect
 from backends.native import apparmor, drivers, rootless, user_network
 from backends.native.drivers import command
@@ -22,6 +22,7 @@ def check(state_dir: Path) -> Sequence[CheckResult]:
     return [
         _root(),
         *_user_network(),
+        *_way_out(),
         _limits(),
         *_traffic(),
         _seccomp(),
@@ -51,6 +52,27 @@ def _user_network() -> list[CheckResult]:
         return [CheckResult(_AREA, "network of a plain user", True, found)]
     why = f"{refused}; containers have lo only"
     return [CheckResult(_AREA, "network of a plain user", None, "none", why, "apt install passt")]
+
+
+def _way_out() -> list[CheckResult]:
+    """Look for a chain of somebody else that drops what is forwarded: no rule of ours can take that back."""
+    if os.geteuid() != 0 or nft.why_unavailable():
+        return []
+    title = "way out of containers"
+    try:
+        dropping = nft.dropping_forward()
+    except InnkeeperError as error:
+        return [CheckResult(_AREA, title, None, "not known", error.message)]
+    if not dropping:
+        return [CheckResult(_AREA, title, True, "nobody drops what is forwarded")]
+    chain = "DOCKER-USER" if any(name == "FORWARD" for _, name in dropping) else dropping[0][1]
+    back = "-o inn+ -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+    mend = f"iptables -I {chain} -i inn+ -j ACCEPT; iptables -I {chain} {back}"
+    why = (
+        "another program drops forwarded packets by default (Docker does); rules of ours cannot undo that in its chain"
+    )
+    found = ", ".join(f"{table} {name} drops" for table, name in dropping)
+    return [CheckResult(_AREA, title, False, found, why, mend)]
 
 
 def _limits() -> CheckResult:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -122,13 +125,17 @@ def test_ipv6_works_at_once_between_containers_and_out_under_the_hosts_address()
     def body(backend: NativeBackend, root: Path, other: int) -> None:
         give_ipv6(other)
         backend.network_create(NetworkSpec("six", ("fd77:1::/64",)), R)
-        server = serve(backend, network="six", publish=("8080:80", "[::1]:8081:80"))
+        server = serve(backend, network="six", publish=("8080:80", "[::]:8081:80"))
         friend = idle(backend, network="six")
         assert server.addresses[1] == "fd77:1::2"
         assert ask(backend, friend, "fd77:1::2") == "fd77:1::3"
         assert inside(backend, friend, "cat /proc/net/if_inet6 | grep -c fd77") == "1"
         assert in_other(other, lambda: asked("fd99::1", 8080)) == "fd99::2"
+        assert in_other(other, lambda: asked("fd99::1", 8081)) == "fd99::2"
         assert in_other(other, lambda: asked(HOST, 8080)) == OTHER
+        assert asked("fd99::1", 8080) == "fd99::1"
+        assert asked("::1", 8080) == "Connection refused"  # at once, so that localhost means 127.0.0.1
+        assert asked("localhost", 8080).count(".") == 3
         outside = subprocess.Popen(["nsenter", "-t", str(other), "-n", sys.executable, "-c", SERVER])
         try:
             wait_until(lambda: asked("fd99::2", 80) == "fd99::1", timeout_s=20)
@@ -427,5 +434,104 @@ def test_networks_that_make_no_sense_are_refused_before_anything_is_made(options
         with pytest.raises(InnkeeperError):
             backend.create(ContainerSpec("host", ("true",), **options), R)  # type: ignore[arg-type]
         assert list((root / "leases").iterdir() if (root / "leases").exists() else []) == []
+
+    as_host(body)
+
+
+DOCKERS = """
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+"""
+LIBVIRTS = """
+table ip libvirt_network {
+  chain guest_output { ip saddr 192.168.122.0/24 iif "lo" counter accept
+    iifname "virbr0" counter reject
+  }
+  chain forward { type filter hook forward priority filter; policy accept; counter jump guest_output
+  }
+  chain guest_nat { type nat hook postrouting priority srcnat; policy accept;
+    ip saddr 192.168.122.0/24 ip daddr != 192.168.122.0/24 masquerade
+  }
+}
+table inet firewalld {
+  chain filter_FORWARD { type filter hook forward priority filter + 10; policy accept;
+    ct state established,related accept
+    ip6 daddr { ::/96, ::ffff:0.0.0.0/96 } reject
+  }
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("iptables-restore") is None, reason="iptables is not installed")
+def test_rules_of_docker_libvirt_and_firewalld_are_byte_for_byte_the_same_before_and_after() -> None:
+    def body(backend: NativeBackend, root: Path, other: int) -> None:
+        subprocess.run(["iptables-restore"], input=DOCKERS, text=True, check=True)
+        nft.run(LIBVIRTS)
+        before = foreign_rules()
+        assert "DOCKER-USER" in before
+        assert "guest_nat" in before
+        backend.network_create(NetworkSpec("red", ipv6=True), R)
+        guest = serve(backend, network="red", networks=("bridge",), publish=("8080:80", "9090:90/udp"))
+        assert foreign_rules() == before
+        assert asked("127.0.0.1", 8080).count(".") == 3
+        assert any("FORWARD" in found.found for found in backend.check() if found.name == "way out of containers")
+        backend.network_disconnect(guest.ref, "red", R)
+        backend.remove(guest.ref, R, force=True)
+        assert foreign_rules() == before
+        backend.shutdown()
+        assert foreign_rules() == before
+
+    as_host(body)
+
+
+def foreign_rules() -> str:
+    """Return all rules but ours, as nft and as iptables show them, without what was counted."""
+    tables = [line.split() for line in nft.run("list tables").splitlines()]
+    theirs = [(family, name) for _, family, name in tables if not name.startswith("innkeeper")]
+    texts = [nft.run(f"list table {family} {name}") for family, name in theirs]
+    saved = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    lines = [line for line in saved.splitlines() if not line.startswith("#")]
+    return re.sub(r"packets \d+ bytes \d+|\[\d+:\d+\]", "", "\n".join([*texts, *lines]))
+
+
+def test_many_containers_made_at_once_have_addresses_of_their_own_and_all_go() -> None:
+    def body(backend: NativeBackend, root: Path, other: int) -> None:
+        backend.network_create(NetworkSpec("red", ipv6=True), R)
+        with ThreadPoolExecutor(4) as pool:
+            guests = list(pool.map(lambda _: idle(backend, network="red", networks=("bridge",)), range(8)))
+        taken = [address for guest in guests for address in guest.addresses]
+        assert len(set(taken)) == len(taken) == 24
+        assert len({each.link for network in backend.networks() for each in network.members}) == 16
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda guest: backend.remove(guest.ref, R, force=True), guests))
+        assert bridges(backend) in ([], ["bridge"])
+        assert [len(pool.leases()) for _, pool in backend._networks.pools()] == [0, 0]
+
+    as_host(body)
+
+
+def test_what_a_crash_left_of_addresses_is_mended() -> None:
+    def body(backend: NativeBackend, root: Path, other: int) -> None:
+        backend.network_create(NetworkSpec("red", ("10.44.0.0/24",)), R)
+        guest = backend.create(ContainerSpec("host", ("true",), network="red"), R)
+        leases = root / "networks" / "red" / "leases"
+        (leases / "10.44.0.2").rename(leases / "10.44.0.77")  # on its way to another network, say
+        (leases / "10.44.0.88").write_text("nobody")
+        (root / "networks" / ".half").mkdir()
+        backend.clean(R)
+        assert {path.name for path in leases.iterdir()} == {"10.44.0.2"}
+        assert not (root / "networks" / ".half").exists()
+        assert backend.clean(R) == []
+        assert now(backend, guest).addresses == ("10.44.0.2",)
 
     as_host(body)

@@ -51,7 +51,7 @@ def table_text(table: str, bridges: Sequence[Bridge], published: Sequence[Publis
     loopback: list[str] = []
     for each in published:
         for port in sorted(each.ports, key=lambda port: port.address in ("", "0.0.0.0", "::")):
-            is_inside = port.address.startswith("127.") or port.address == "::1"
+            is_inside = port.address.startswith("127.")
             (loopback if is_inside else everywhere).extend(port_rules(port, each))
     names = _set(bridge.name for bridge in bridges)
     chains = {
@@ -62,7 +62,9 @@ def table_text(table: str, bridges: Sequence[Bridge], published: Sequence[Publis
         "incoming": ["type nat hook prerouting priority dstnat; policy accept;",
                      "ip daddr 127.0.0.0/8 return",
                      "fib daddr type local jump published"],
+        # Nothing that ::1 sends can leave for a container and find its way back: better refused at once.
         "own": ["type nat hook output priority -100; policy accept;",
+                "ip6 daddr ::1 return",
                 "fib daddr type local jump loopback",
                 "fib daddr type local jump published"],
         "out": ["type nat hook postrouting priority srcnat; policy accept;", *_masquerading(bridges, names)],
@@ -94,7 +96,6 @@ def _masquerading(bridges: Sequence[Bridge], names: str) -> Iterator[str]:
         if subnet:
             yield f'{ip} saddr {subnet} oifname "{each.name}" ct status dnat masquerade'
     yield f"ip saddr 127.0.0.0/8 oifname {names} masquerade"
-    yield f"ip6 saddr ::1 oifname {names} masquerade"
     yield f"oifname {names} return"
     for ip, subnet, each in families:
         if subnet and not each.internal:

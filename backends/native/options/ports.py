@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backends.errors import UsageError
+from backends.errors import Unsupported, UsageError
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
@@ -49,8 +49,11 @@ def parse_ports(texts: Sequence[str]) -> list[Port]:
 
 
 def check(texts: Sequence[str]) -> None:
-    """Raise UsageError for what makes no sense."""
-    parse_ports(texts)
+    """Raise UsageError for what makes no sense, Unsupported for what no kernel does."""
+    for port in parse_ports(texts):
+        if port.address == "::1":
+            hint = f"127.0.0.1:{port.host or ''}:{port.guest} is reached as localhost too"
+            raise Unsupported(f"port {port.text}: Linux leads nothing from ::1 to a container", hint=hint)
 
 
 def parse_port(text: str) -> list[Port]:
