@@ -15,6 +15,7 @@ from backends.model import GuestRef, GuestState
 from backends.native.core import KEPT
 from backends.native.drivers.restored import ASKED, FACTS, NETWORK
 from backends.native.living import Living
+from backends.native.networks import sharing
 from backends.native.store import write_file
 from backends.native.tracing import recorded
 from backends.oci import criu
@@ -86,6 +87,7 @@ class Checkpointing(Living):
             f"{record.driver} runs it": record.driver != "native",
             "it has users of its own": "user" in spaces,
             "it shares the host's processes": "pid" not in spaces,
+            "its network is another container's": bool(sharing.owner_of(record)),
         }
         for reason, applies in reasons.items():
             if applies:

@@ -13,6 +13,7 @@ from backends.events import GuestEvent
 from backends.model import Guest, GuestRef, GuestState
 from backends.native.core import KEPT, NAME
 from backends.native.living import Living
+from backends.native.networks import sharing
 from backends.native.restart import HOST, is_wanted_at_boot
 from backends.trace import Recorder
 
@@ -43,7 +44,11 @@ class Lasting(Living):
     def boot_plan(self) -> Sequence[Guest]:
         """Return the containers that are to be started when the host comes up, in order."""
         wanted = [guest for guest in self._roster.guests() if self._is_wanted_at_boot(guest)]
-        return sorted(wanted, key=lambda guest: (_order(guest), guest.created_s or 0.0, guest.name))
+        return sorted(wanted, key=lambda guest: (_order(guest), self._waits(guest), guest.created_s or 0.0, guest.name))
+
+    def _waits(self, guest: Guest) -> bool:
+        """Say whether its network is another container's, which has to be up first."""
+        return bool(sharing.owner_of(self._store.record(guest.ref.id)))
 
     def boot(self, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
         """Start them, one after the other; return each with what stood in the way."""
