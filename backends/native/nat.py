@@ -17,6 +17,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ from backends.native.record import ContainerRecord
 from backends.native.store import write_file
 
 _SOCKETS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
+_RULE = re.compile(r"(?:meta nfproto (ipv[46])|ip6? daddr (\S+)) (tcp|udp|sctp) dport (\d+) dnat")
 _FAMILIES = {4: (socket.AF_INET, "0.0.0.0"), 6: (socket.AF_INET6, "::")}
 
 
@@ -206,10 +208,30 @@ def check_free(run_dir: Path, container_id: str, ports: Sequence[Port]) -> None:
             if other.container_id != container_id and any(collide(port, each) for each in other.ports):
                 what = f"port {port.host}/{port.protocol} of the host"
                 raise StartFailed(f"{what} is published by container {other.container_id} already")
+    elsewhere = _published_elsewhere(table_name(run_dir))
     for port in ports:
+        if any(collide(port, other) for other in elsewhere):
+            raise StartFailed(f"port {port.host}/{port.protocol} of the host is published below another state folder")
         for family in port.families():
             if family == 4 or ":" in port.address or Path("/proc/net/if_inet6").exists():
                 _try_bind(port, family)
+
+
+def _published_elsewhere(own: str) -> list[Port]:
+    """Return what containers of other state folders publish: nobody listens there, only rules tell."""
+    found: list[Port] = []
+    with suppress(InnkeeperError):
+        tables = [line.split()[2] for line in nft.run("list tables inet").splitlines() if line.strip()]
+        for table in tables:
+            if table != own and table.startswith("innkeeper"):
+                found += [_port(match) for match in _RULE.finditer(nft.run(f"list table inet {table}"))]
+    return found
+
+
+def _port(match: re.Match[str]) -> Port:
+    family, address, protocol, number = match.groups()
+    everywhere = {"ipv4": "0.0.0.0", "ipv6": "::"}
+    return Port(int(number), 0, protocol, address or everywhere[family])
 
 
 def _try_bind(port: Port, family: int) -> None:

@@ -20,6 +20,7 @@ from backends.errors import InnkeeperError, NotFound, WrongState
 from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
 from backends.native.network import bridge_name
+from backends.network import NetworkSpec
 from backends.trace import Recorder
 from tests.tools.containers import now
 from tests.tools.needs import needs
@@ -75,6 +76,23 @@ def verbs(chooser: random.Random, names: list[str]) -> tuple[str, ...]:
         [
             ("run", "-d", "--name", other, "host", "sleep", "1000"),
             ("run", "-d", "--rm", "--name", other, "host", "sleep", "0.2"),
+            (
+                "run",
+                "-d",
+                "--network",
+                "net",
+                "--network",
+                "bridge",
+                "-p",
+                "80",
+                "--name",
+                other,
+                "host",
+                "sleep",
+                "1000",
+            ),
+            ("network", "connect", "net", name),
+            ("network", "disconnect", "net", name),
             ("create", "--name", other, "host", "sleep", "1000"),
             ("start", name),
             ("stop", "-t", "0.1", name),
@@ -118,7 +136,8 @@ def untrue(native: NativeBackend) -> list[str]:
 
 @pytest.fixture
 def names(native: NativeBackend, run: Run) -> list[str]:
-    """Three running containers with a snapshot each."""
+    """Three running containers with a snapshot each, and a network."""
+    native.network_create(NetworkSpec("net", ipv6=True), R)
     guests = [run("sh", "-c", "while :; do date; sleep 0.02; done", name=f"c{number}") for number in range(3)]
     for guest in guests:
         native.snapshot_create(guest.ref, "base", R)
@@ -199,7 +218,12 @@ def assert_whole(native: NativeBackend, root: Path) -> None:
     guests = native.guests()
     ids = {guest.ref.id for guest in guests}
     assert {path.name: os.readlink(path) for path in (root / "names").iterdir()} == {g.name: g.ref.id for g in guests}
-    assert {path.read_text() for path in (root / "leases").iterdir()} == ids
+    on_record = {(each.network, address): guest.ref.id for guest in guests
+                 for each in native._store.record(guest.ref.id).endpoints for address in each.addresses}  # fmt: skip
+    leases = {(name, address): owner for name, pool in native._networks.pools()
+              for address, owner in pool.leases().items()}  # fmt: skip
+    assert leases == on_record
+    assert len(set(leases)) == len(leases)
     assert {path.name for path in (root / "containers").iterdir()} == ids
     assert {path.name for path in (root / "run" / "containers").iterdir()} <= ids
     for guest in guests:

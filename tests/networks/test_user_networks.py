@@ -365,6 +365,8 @@ def test_two_state_folders_share_forwarding_and_the_last_one_turns_it_off() -> N
             first_guest, second_guest = idle(backend), serve(second, publish=("8080:80",))
             assert forward.read_text() == "1\n"
             assert ask(backend, first_guest, second_guest.addresses[0]) != first_guest.addresses[0]
+            with pytest.raises(StartFailed, match="another state folder"):
+                serve(backend, publish=("127.0.0.1:8080:80",))
             backend.remove(first_guest.ref, R, force=True)
             backend.shutdown()
             assert forward.read_text() == "1\n"
