@@ -82,6 +82,9 @@ class MountOverlay(KernelStep):
     in_userns: bool = False
     """Made by the root of a user namespace, who may only use extended attributes of users for its marks."""
 
+    plain: bool = False
+    """Whole files and folders only in the layer that is written, whatever this kernel's defaults are."""
+
     kind = "mount"
 
     @property
@@ -90,7 +93,7 @@ class MountOverlay(KernelStep):
         return self._data_of(self.lower, self.upper, self.work)
 
     def _data_of(self, lower: Sequence[str], upper: str, work: str) -> str:
-        marks = ",userxattr" if self.in_userns else ""
+        marks = (",userxattr" if self.in_userns else "") + (",redirect_dir=off,metacopy=off" if self.plain else "")
         writable = f",upperdir={_plain(upper)},workdir={_plain(work)}" if upper else ""
         return f"lowerdir={':'.join(map(_plain, lower))}{writable}{marks}"
 

@@ -22,8 +22,15 @@ from backends.native.images import rootfs
 from backends.native.images.blobs import check_digest
 from backends.native.images.config import chain_ids
 from backends.native.images.reading import Source, layer_compression, plain
+from backends.native.images.strict_json import Malformed
 from backends.native.layers.unpacking import unpack_tar
 from backends.trace import Recorder
+
+MOST_FREE_BYTES = 4 << 30
+"""A layer that unpacks to no more may be compressed as far as can be: there are files of zeros."""
+
+MOST_RATIO = 200
+"""A larger one may not unpack to more than so many times its size."""
 
 
 class Layers:
@@ -48,8 +55,9 @@ class Layers:
         draft = self._draft()
         try:
             (draft / "fs").mkdir(mode=0o755)
-            tar = _Hashed(plain(stream, layer_compression(media_type)), recorder)
-            unpack_tar(tar, str(draft / "fs"), self.stack(parent_chain_id))
+            packed = _Counted(stream)
+            tar = _Hashed(plain(packed, layer_compression(media_type)), recorder, packed)
+            unpack_tar(tar, draft, self.stack(parent_chain_id))
             tar.drain()
             if tar.diff_id != diff_id:
                 raise InnkeeperError(f"layer {diff_id} is not what it should be: its content is {tar.diff_id}")
@@ -124,17 +132,37 @@ class Layers:
         return gone
 
 
-class _Hashed:
-    """A stream of which the digest is known at its end; asks now and then whether to give up."""
+class _Counted:
+    """A stream that knows how much was read of it."""
 
-    def __init__(self, stream: Source, recorder: Recorder) -> None:
-        self._stream, self._recorder, self._hash = stream, recorder, hashlib.sha256()
+    def __init__(self, stream: Source) -> None:
+        self._stream, self.bytes = stream, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes."""
+        data = self._stream.read(size)
+        self.bytes += len(data)
+        return data
+
+
+class _Hashed:
+    """A stream of which the digest is known at its end; asks now and then whether to give up.
+
+    Refuses what unpacks to very much more than it was.
+    """
+
+    def __init__(self, stream: Source, recorder: Recorder, packed: _Counted) -> None:
+        self._stream, self._recorder, self._hash, self._packed = stream, recorder, hashlib.sha256(), packed
+        self._bytes = 0
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next bytes."""
         self._recorder.check()
         data = self._stream.read(size)
         self._hash.update(data)
+        self._bytes += len(data)
+        if self._bytes > MOST_FREE_BYTES and self._bytes > MOST_RATIO * self._packed.bytes:
+            raise Malformed(f"a layer of {self._packed.bytes} bytes unpacks to more than {self._bytes}: it is refused")
         return data
 
     def drain(self) -> None:

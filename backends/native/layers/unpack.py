@@ -1,236 +1,391 @@
-"""Unpack a layer's tar into the root: a program of its own, `python -I -S unpack.py FOLDER ATTRIBUTE [LOWER…]`.
+"""Unpack a layer's tar: a program of its own, which sees nothing but the layer and what is below it.
 
-What a layer takes away (`.wh.NAME`, `.wh..wh..opq`: image-spec layer.md, "Whiteouts") becomes what overlayfs has for
-that: character devices 0:0, and folders with the attribute (trusted.overlay.opaque, or user.overlay.opaque). LOWER are
-the folders of the layers below, top first: a layer may have hard links to files of theirs, and files in folders of
-theirs that it does not name itself. This program imports the standard library only, all of it before the chroot, and so
-runs nothing that the archive brings. Standard input is the stream; what it prints is "ok", or one line that says what
-is wrong.
+It makes a mount namespace, mounts an overlay of the layers below with the new one on top, changes its root to that,
+gives up every capability that writing files does not need, and then does what the tar says as `tar -x` would: what is
+replaced or taken away (`.wh.NAME`, `.wh..wh..opq`: image-spec layer.md, "Whiteouts"), linked to or written through
+is what the layers below show, and the kernel writes down the difference. The first layer needs no overlay. Where the
+kernel lets only root mount one, the marks are made here, and the layers below are not looked at.
+
+Standard input is the tar. What it prints is "ok", or one line that says what is wrong.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import resource
 import shutil
 import stat
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import IO, Any, NoReturn, cast
+
+from backends.kernel import linux
+from backends.kernel.capability import SetCapabilities
+from backends.kernel.mounts import MountOverlay, SetPropagation
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
-_MAX_ENTRIES = 4_000_000
-_SPARE_BYTES = 64 << 20
-"""Of the disk, that no layer may take."""
-
 _XATTR = "SCHILY.xattr."
-_KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
-_OVERLAY_XATTRS = ("user.overlay.",)
-"""Means something to overlayfs: an archive may not say it."""
+_RESTORED = ("user.", "security.capability", "system.posix_acl_")
+_NOT_RESTORED = ("user.overlay.",)
+_BLOCK = 1 << 20
+_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
+_CHECKED_BYTES = 64 << 20
+"""After so much written the disk is looked at again."""
 
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What no layer may go beyond: against archives that are made to fill a disk or a memory."""
+
+    entries: int = 4_000_000
+    total_bytes: int = 1 << 40
+    spare_bytes: int = 64 << 20
+    """Of the disk, that no layer may take."""
+
+    memory_bytes: int = 2 << 30
+    """Of this process: a tar's headers can be of any size."""
 
 
-def main(target: str, opaque: str, lowers: Sequence[str]) -> None:
-    """Fill an empty folder from standard input."""
+class BadLayer(Exception):
+    """The archive is no layer, or one that is refused."""
+
+
+def main(request: str) -> None:
+    """Do what the parent asks: a JSON object of folders and bounds."""
     message = "ok"
     try:
+        asked = json.loads(request)
+        bounds = Bounds(**asked["bounds"])
         _preload()
-        below = [os.open(folder, _FOLDER) for folder in lowers]
-        os.chroot(target)
-        os.chdir("/")
-        os.umask(0)
-        Unpacking(opaque, below).run()
+        os.umask(0o022)  # modes of entries are set one by one; folders that no entry makes are 0755
+        resource.setrlimit(resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
+        is_merged = _enter(asked["target"], asked["work"], asked["place"], asked["below"], in_userns=asked["in_userns"])
+        opaque = "" if is_merged or not asked["below"] else "user.overlay.opaque"
+        _Unpacker(bounds, opaque, in_userns=asked["in_userns"]).unpack(sys.stdin.buffer)
+    except MemoryError:
+        message = "a header of it needs more memory than a layer may"
     except Exception as error:  # the end of a process: it reports and is gone
-        message = str(error) or type(error).__name__
+        message = _said(error)
     sys.stdout.write(message.replace("\n", " ")[:4000])
 
 
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
 def _preload() -> None:
-    """What tarfile imports on demand must be here before the chroot."""
-    import bz2  # noqa: F401
-    import gzip  # noqa: F401
-    import lzma  # noqa: F401
-
+    """What is imported on demand must be here before the root is changed."""
     "x".encode("idna")
+    "x".encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
-class Unpacking:
-    """One layer on its way into the root."""
-
-    def __init__(self, opaque: str, below: Sequence[int]) -> None:
-        self._opaque, self._below = opaque, below
-        self._folders: list[tarfile.TarInfo] = []
-        self._gone: list[str] = []
-
-    def run(self) -> None:
-        """Take in all that the stream has."""
-        with tarfile.open(fileobj=sys.stdin.buffer, mode="r|", errorlevel=1) as archive:
-            if hasattr(tarfile, "fully_trusted_filter"):
-                archive.extraction_filter = tarfile.fully_trusted_filter
-            for member in _members(archive):
-                if os.path.basename(member.name).startswith(_WHITEOUT):
-                    self._gone.append(member.name)
-                else:
-                    self._take(archive, member)
-            for name in self._gone:  # last: they are about what is below, wherever in the archive they stand
-                self._take_away(name)
-            for member in reversed(self._folders):  # deepest last written first: times and read-only modes stay
-                path = "/" + member.name
-                archive.chown(member, path, numeric_owner=True)
-                archive.chmod(member, path)
-                _set_time(member)
-
-    def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
-        self._make_parents(member.name)
-        if member.islnk():
-            self._bring_up(os.path.normpath("/" + member.linkname).lstrip("/"))
-        _make_way(member)
+def _enter(target: str, work: str, place: str, below: Sequence[str], *, in_userns: bool) -> bool:
+    """Be in the tree to write to, with no way out; says whether it shows the layers below too."""
+    is_merged = False
+    root = target
+    if below:
+        linux.unshare(linux.CLONE_NEWNS)
+        SetPropagation().run()
         try:
-            archive.extract(member, path="/", numeric_owner=True, set_attrs=not (member.isdir() or member.islnk()))
-        except PermissionError:
-            if member.ischr() or member.isblk():
-                return  # in a user namespace: nobody may make devices there, and containers get theirs otherwise
-            raise
-        if not member.islnk():
-            _set_xattrs(member)
-        if member.isdir():
-            self._folders.append(member)
-        elif not member.islnk():
-            _set_time(member)
-
-    def _make_parents(self, name: str) -> None:
-        """Make the folders above that are not here yet, as those are that they will hide; else root's, 0755."""
-        folder = ""
-        for part in name.split("/")[:-1]:
-            folder = f"{folder}/{part}"
-            with suppress(FileExistsError):
-                os.mkdir(folder, 0o755)
-                self._make_alike(folder)
-
-    def _make_alike(self, folder: str) -> None:
-        with self._found_below(folder.strip("/")) as found:
-            if found is not None and stat.S_ISDIR(found[1].st_mode):
-                os.chown(folder, found[1].st_uid, found[1].st_gid)
-                os.chmod(folder, stat.S_IMODE(found[1].st_mode))
-
-    def _bring_up(self, name: str) -> None:
-        """Have the file of a lower layer that a hard link refers to in this layer too, as a write to it would."""
-        if os.path.lexists("/" + name):
-            return
-        with self._found_below(name) as found:
-            if found is not None and stat.S_ISREG(found[1].st_mode):
-                self._make_parents(name)
-                _copy(found[0], os.path.basename(name), "/" + name, found[1])
-
-    @contextmanager
-    def _found_below(self, name: str) -> Iterator[tuple[int, os.stat_result] | None]:
-        """Yield the folder, open, and the state of what the layers below have under a name, or None."""
-        folder, last = os.path.split(name)
-        fd = next((fd for each in self._below if (fd := self._folder_below(each, folder, last)) is not None), -1)
-        try:
-            found = os.stat(last, dir_fd=fd, follow_symlinks=False) if fd >= 0 else None
-            is_gone = found is None or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0)
-            yield None if is_gone or found is None else (fd, found)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-
-    def _folder_below(self, top: int, folder: str, last: str) -> int | None:
-        """Open a folder of a lower layer if it has an entry of that name."""
-        fd = os.dup(top)
-        try:
-            for part in [*filter(None, folder.split("/"))]:
-                inner = os.open(part, _FOLDER, dir_fd=fd)  # never "..": names are normalized
-                os.close(fd)
-                fd = inner
-            os.stat(last, dir_fd=fd, follow_symlinks=False)
-            return os.dup(fd)
+            MountOverlay(tuple(below), target, work, place, in_userns, plain=True).run()
+            root, is_merged = place, True
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                return None
-            raise
+            if not in_userns:
+                raise BadLayer(f"cannot stack it on the layers below: {error.strerror}") from error
+    os.chroot(root)
+    os.chdir("/")
+    SetCapabilities(_CAPABILITIES, _CAPABILITIES).run()
+    return is_merged
+
+
+class _Header(tarfile.TarInfo):
+    """A header that notices how the archive ends: tarfile takes a damaged header for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:
+        """Return the next header. Raises BadLayer for a damaged one."""
+        try:
+            return super().fromtarfile(tarfile)
+        except _DAMAGES as error:
+            raise BadLayer(f"damaged header: {error}") from None
+
+
+_DAMAGES = tuple(
+    getattr(tarfile, name) for name in ("InvalidHeaderError", "TruncatedHeaderError", "SubsequentHeaderError")
+)
+
+
+class _Unpacker:
+    def __init__(self, bounds: Bounds, opaque: str, *, in_userns: bool) -> None:
+        """opaque: the attribute for folders that hide what is below, where no overlay is there to set it."""
+        self._bounds, self._opaque, self._in_userns = bounds, opaque, in_userns
+        self._made: set[str] = set()
+        """Every path of this layer: what it takes away is of the layers below only."""
+
+        self._holders: set[str] = set()
+        """Folders that hold something of this layer."""
+
+        self._parents: set[str] = {"/"}
+        """Folders that are known to be there."""
+
+        self._times: dict[str, tuple[int, int]] = {}
+        self._hidden: set[str] = set()
+        """Folders that hide what is below."""
+
+        self._written = self._checked = 0
+
+    def unpack(self, stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Header, errorlevel=2) as archive:
+            for entry in self._entries(archive):
+                path = _inside(entry.name)
+                parent, name = os.path.split(path)
+                if name.startswith(_WHITEOUT):
+                    self._take_away(parent, name)
+                elif path == "/":
+                    if entry.isdir():
+                        self._finish(entry, path)
+                else:
+                    self._make_parent(parent)
+                    self._make(archive, entry, path)
+                    self._note(path)
+        for path in sorted(self._times, reverse=True):  # deepest first: what is written in a folder changes its time
+            os.utime(path, ns=self._times[path], follow_symlinks=False)
+
+    def _entries(self, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+        count = 0
+        while (entry := archive.next()) is not None:
+            count += 1
+            if count > self._bounds.entries:
+                raise BadLayer(f"it has more than {self._bounds.entries} entries")
+            yield entry
+            cast(Any, archive).members = []  # it would keep them all
+
+    def _note(self, path: str) -> None:
+        self._made.add(path)
+        parent = os.path.dirname(path)
+        while parent != "/" and parent not in self._holders:
+            self._holders.add(parent)
+            parent = os.path.dirname(parent)
+
+    def _make_parent(self, parent: str) -> None:
+        if parent in self._parents:
+            return
+        os.makedirs(parent, mode=0o755, exist_ok=True)
+        self._parents.add(parent)
+
+    # ── what is added ────────────────────────────────────────────────────────────────────────────────
+
+    def _make(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
+        is_there = self._clear(path, keeps_folder=entry.isdir())
+        if entry.isdir():
+            if not is_there:
+                os.mkdir(path, 0o700)
+        elif entry.islnk():
+            os.link(_inside(entry.linkname), path, follow_symlinks=False)
+            return  # it has what the other has
+        elif entry.issym():
+            os.symlink(entry.linkname, path)
+        elif entry.isreg():
+            self._write(archive, entry, path)
+        elif entry.isfifo():
+            os.mkfifo(path, 0o600)
+        elif entry.ischr() or entry.isblk():
+            if self._in_userns:
+                return  # the kernel makes none for the root of a user namespace
+            if entry.ischr() and (entry.devmajor, entry.devminor) == (0, 0):
+                raise BadLayer(f"{path}: the device 0:0 means a deletion, and is no file of a layer")
+            kind = stat.S_IFCHR if entry.ischr() else stat.S_IFBLK
+            os.mknod(path, kind | 0o600, os.makedev(entry.devmajor, entry.devminor))
+        else:
+            raise BadLayer(f"{path}: an entry of an unknown type {entry.type!r}")
+        self._finish(entry, path)
+
+    def _clear(self, path: str, *, keeps_folder: bool) -> bool:
+        """Make way for an entry; says whether there is a folder that stays."""
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISDIR(found.st_mode):
+            os.unlink(path)
+            self._parents.clear()  # it may have been a link to a folder
+        elif keeps_folder:
+            return True
+        else:
+            self._remove_folder(path)
+        return False
+
+    def _remove_folder(self, path: str) -> None:
+        shutil.rmtree(path)
+        below = f"{path}/"
+        self._parents.clear()
+        self._times = {key: value for key, value in self._times.items() if key != path and not key.startswith(below)}
+        for known in (self._made, self._holders, self._hidden):
+            known -= {key for key in known if key == path or key.startswith(below)}
+
+    def _write(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
+        self._check_room(entry.size)
+        source = archive.fileobj
+        assert source is not None
+        source.seek(entry.offset_data)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            pieces = getattr(entry, "sparse", None)
+            for offset, size in pieces if pieces is not None else ((0, entry.size),):
+                if pieces is not None:
+                    os.lseek(fd, offset, os.SEEK_SET)
+                self._copy(source, fd, size)
+            if pieces is not None:
+                os.ftruncate(fd, entry.size)
         finally:
             os.close(fd)
 
-    def _take_away(self, name: str) -> None:
-        folder, base = os.path.split("/" + name)
-        self._make_parents(name)
-        taken = base[len(_WHITEOUT) :]
-        if base == _OPAQUE:
-            os.setxattr(folder, self._opaque, b"y", follow_symlinks=False)
-        elif base.startswith(_WHITEOUT * 2):
-            pass  # notes of aufs
-        elif taken in ("", ".", ".."):
-            raise ValueError(f"{name!r} takes away nothing that could be")
-        elif os.path.isdir(f"{folder}/{taken}") and not os.path.islink(f"{folder}/{taken}"):
-            os.setxattr(f"{folder}/{taken}", self._opaque, b"y", follow_symlinks=False)
-        elif not os.path.lexists(f"{folder}/{taken}"):
-            os.mknod(f"{folder}/{taken}", stat.S_IFCHR)
+    def _copy(self, source: Any, fd: int, size: int) -> None:
+        while size > 0:
+            block = source.read(min(size, _BLOCK))
+            if not block:
+                raise BadLayer("it is cut short")
+            size -= len(block)
+            self._written += len(block)
+            if self._written - self._checked > _CHECKED_BYTES:
+                self._check_room(0)
+            view = memoryview(block)
+            while view:
+                view = view[os.write(fd, view) :]
 
-
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for count, member in enumerate(archive):
-        if count >= _MAX_ENTRIES:
-            raise ValueError(f"the archive has more than {_MAX_ENTRIES} entries")
-        member.name = os.path.normpath("/" + member.name).lstrip("/") or "."
-        yield member
-
-
-def _make_way(member: tarfile.TarInfo) -> None:
-    """What came before under the same name goes, so that nothing is written through a link; folders stay folders."""
-    if member.isreg():
+    def _check_room(self, wanted: int) -> None:
+        if wanted > self._bounds.total_bytes or self._written > self._bounds.total_bytes:
+            raise BadLayer(f"it is larger than {self._bounds.total_bytes >> 20} MiB")
+        if wanted and wanted < _CHECKED_BYTES and self._written - self._checked < _CHECKED_BYTES:
+            return
+        self._checked = self._written
         space = os.statvfs("/")
-        if member.size > space.f_bavail * space.f_frsize - _SPARE_BYTES:
-            raise ValueError(f"there is no space for a file of {member.size} bytes")
-    path = "/" + member.name
-    try:
-        is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if is_folder and not member.isdir() and path != "/.":
-        shutil.rmtree(path)
-    elif not is_folder:
-        os.unlink(path)
+        # A sparse file may be larger than the disk; what it holds is counted while it is written.
+        if space.f_bavail * space.f_frsize < self._bounds.spare_bytes:
+            raise BadLayer("there is no space left for it")
 
-
-def _copy(folder: int, name: str, path: str, found: os.stat_result) -> None:
-    """Copy a plain file of a lower layer, which does not change any more."""
-    with open(name, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, dir_fd=folder)) as source:
-        with open(path, "xb") as target:
-            shutil.copyfileobj(source, target)
-        os.chown(path, found.st_uid, found.st_gid)
-        os.chmod(path, stat.S_IMODE(found.st_mode))
-        for key in os.listxattr(source.fileno()):
-            if key.startswith(_KEPT_XATTRS) and not key.startswith(_OVERLAY_XATTRS):
-                os.setxattr(path, key, os.getxattr(source.fileno(), key))
-    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def _set_time(member: tarfile.TarInfo) -> None:
-    """Set the time of last change to the nanosecond, which tarfile's float has not."""
-    whole, _, fraction = member.pax_headers.get("mtime", "").partition(".")
-    try:
-        ns = int(whole) * 10**9 + int(fraction[:9].ljust(9, "0") or 0) if whole else int(member.mtime * 10**9)
-        os.utime("/" + member.name, ns=(ns, ns), follow_symlinks=False)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{member.name!r} has an impossible time") from None
-
-
-def _set_xattrs(member: tarfile.TarInfo) -> None:
-    for key, value in member.pax_headers.items():
-        name = key.removeprefix(_XATTR)
-        if name == key or not name.startswith(_KEPT_XATTRS) or name.startswith(_OVERLAY_XATTRS):
-            continue
+    def _finish(self, entry: tarfile.TarInfo, path: str) -> None:
+        """Give it owner, mode, attributes and time, in this order: each takes away what comes after it."""
         try:
-            os.setxattr("/" + member.name, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
         except OSError as error:
-            # Links and devices have no user.*; a file system or a user namespace may not have the others.
-            if error.errno not in (errno.ENOTSUP, errno.EPERM) or name.startswith("security."):
-                raise
+            if error.errno in (errno.EINVAL, errno.EOVERFLOW):
+                raise BadLayer(f"{path}: its owner {entry.uid}:{entry.gid} is none of this user's ids") from error
+            raise
+        except OverflowError:
+            raise BadLayer(f"{path}: {entry.uid}:{entry.gid} is no owner") from None
+        if not entry.issym():
+            os.chmod(path, entry.mode & 0o7777)
+        _set_xattrs(entry, path)
+        times = _times(entry, path)
+        if entry.isdir():
+            self._times[path] = times
+        else:
+            os.utime(path, ns=times, follow_symlinks=False)
+
+    # ── what is taken away ───────────────────────────────────────────────────────────────────────────
+
+    def _take_away(self, parent: str, name: str) -> None:
+        if name == _OPAQUE:
+            if self._is_folder(parent):
+                self._hide_all(parent)
+            return
+        if name.startswith(_WHITEOUT * 2):
+            return  # notes of aufs
+        taken = name[len(_WHITEOUT) :]
+        if taken in ("", ".", ".."):
+            raise BadLayer(f"{parent}/{name} takes away nothing that could be")
+        path = os.path.join(parent, taken)
+        if self._opaque and not os.path.lexists(path):
+            self._make_parent(parent)
+            os.mknod(path, stat.S_IFCHR)
+        elif self._is_folder(parent):
+            self._remove_lower(path)
+
+    def _is_folder(self, path: str) -> bool:
+        if self._opaque:
+            self._make_parent(path)
+        return os.path.isdir(path)
+
+    def _remove_lower(self, path: str) -> None:
+        """Remove what the layers below have there, and keep what this one has."""
+        try:
+            is_folder = stat.S_ISDIR(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return
+        if path in self._made or path in self._holders:
+            if is_folder:
+                self._hide_all(path)
+        elif is_folder:
+            shutil.rmtree(path)
+            self._parents.clear()
+        else:
+            os.unlink(path)
+            self._parents.clear()
+
+    def _hide_all(self, folder: str) -> None:
+        """Hide all that the layers below have in a folder."""
+        if self._opaque:
+            os.setxattr(folder, self._opaque, b"y", follow_symlinks=False)
+            return
+        if folder in self._hidden:
+            return
+        self._hidden.add(folder)
+        if folder != "/" and folder not in self._holders:
+            # Made anew it is opaque, which is less than a mark for each file that it had.
+            kept = os.lstat(folder)
+            attributes = {key: os.getxattr(folder, key) for key in os.listxattr(folder) if key.startswith(_RESTORED)}
+            shutil.rmtree(folder)
+            self._parents.clear()
+            os.mkdir(folder, 0o700)
+            os.chown(folder, kept.st_uid, kept.st_gid)
+            os.chmod(folder, stat.S_IMODE(kept.st_mode))
+            for key, value in attributes.items():
+                os.setxattr(folder, key, value)
+            self._times.setdefault(folder, (kept.st_atime_ns, kept.st_mtime_ns))
+            return
+        for name in os.listdir(folder):
+            self._remove_lower(os.path.join(folder, name))
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+def _inside(name: str) -> str:
+    """Return the absolute path of an entry. Raises BadLayer for one that tries to climb out."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise BadLayer(f"{name!r} leads out of the layer")
+    return "/" + "/".join(parts)
+
+
+def _times(entry: tarfile.TarInfo, path: str) -> tuple[int, int]:
+    """Return its time in nanoseconds, twice: a layer has no time of access."""
+    text = entry.pax_headers.get("mtime")
+    try:
+        found = int(Decimal(text) * 10**9) if text is not None else int(entry.mtime) * 10**9
+        if not -(2**62) < found < 2**62:
+            raise ValueError
+    except (InvalidOperation, ValueError, OverflowError):
+        raise BadLayer(f"{path}: {text or entry.mtime!r} is no time") from None
+    return found, found
+
+
+def _set_xattrs(entry: tarfile.TarInfo, path: str) -> None:
+    for key, value in entry.pax_headers.items():
+        name = key.removeprefix(_XATTR)
+        if name != key and name.startswith(_RESTORED) and not name.startswith(_NOT_RESTORED):
+            try:
+                os.setxattr(path, name, value.encode("utf-8", "surrogateescape"), follow_symlinks=False)
+            except OSError as error:
+                # A file system may have none, and symlinks and devices have none of users (xattr(7)).
+                if error.errno not in (errno.ENOTSUP, errno.EPERM) or name == "security.capability":
+                    _refuse(path, name, error)
+
+
+def _refuse(path: str, name: str, error: OSError) -> NoReturn:
+    raise BadLayer(f"{path}: cannot set its attribute {name}: {error.strerror}") from error
