@@ -214,9 +214,8 @@ def test_archives_are_unpacked_by_add_and_stay_inside(bench: Workbench, tmp_path
     with tarfile.open(bench.folder / "files.tar.gz", "w:gz") as tar:
         bench.write("inside", "inside")
         tar.add(bench.folder / "inside", "dir/inside")
-        tar.add(bench.folder / "inside", "../../../../up")
     image = bench.build("FROM base\nADD files.tar.gz /to/\nADD inside /plain\nCOPY files.tar.gz /kept.tgz\n")
-    assert bench.said(image, "cat", "/to/dir/inside", "/plain", "/to/up") == "inside" * 3
+    assert bench.said(image, "cat", "/to/dir/inside", "/plain") == "inside" * 2
     assert bench.said(image, "sh", "-c", "test -s /kept.tgz && echo yes") == "yes\n"
     with tarfile.open(bench.folder / "hostile.tar", "w") as tar:
         link = tarfile.TarInfo("out")
@@ -226,6 +225,10 @@ def test_archives_are_unpacked_by_add_and_stay_inside(bench: Workbench, tmp_path
     with suppress(InnkeeperError):
         bench.build("FROM base\nADD hostile.tar /to/\n")
     assert not (tmp_path / "through").exists()
+    with tarfile.open(bench.folder / "climbing.tar", "w") as tar:
+        tar.add(bench.folder / "inside", "../../../../up")
+    with pytest.raises(InnkeeperError, match="leads out of"):
+        bench.build("FROM base\nADD climbing.tar /to/\n")
 
 
 def test_what_dockerignore_hides_is_neither_copied_nor_looked_at(bench: Workbench) -> None:

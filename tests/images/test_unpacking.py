@@ -32,7 +32,7 @@ class Tar:
         self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
 
     def folder(self, name: str, **more: object) -> Tar:
-        return self._add(name, tarfile.DIRTYPE, **{"mode": 0o755, **more})
+        return self._add(name, tarfile.DIRTYPE, b"", **{"mode": 0o755, **more})
 
     def file(self, name: str, data: bytes = b"", **more: object) -> Tar:
         return self._add(name, tarfile.REGTYPE, data, **{"mode": 0o644, **more})

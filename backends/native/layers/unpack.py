@@ -22,7 +22,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, Literal, NoReturn, cast
 
 from backends.kernel import linux
 from backends.kernel.capability import SetCapabilities
@@ -61,12 +61,12 @@ def main(request: str) -> None:
     try:
         asked = json.loads(request)
         bounds = Bounds(**asked["bounds"])
-        _preload()
+        preload()
         os.umask(0o022)  # modes of entries are set one by one; folders that no entry makes are 0755
         resource.setrlimit(resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
         is_merged = _enter(asked["target"], asked["work"], asked["place"], asked["below"], in_userns=asked["in_userns"])
         opaque = "" if is_merged or not asked["below"] else "user.overlay.opaque"
-        _Unpacker(bounds, opaque, in_userns=asked["in_userns"]).unpack(sys.stdin.buffer)
+        Unpacker(bounds, opaque, in_userns=asked["in_userns"]).unpack(sys.stdin.buffer)
     except MemoryError:
         message = "a header of it needs more memory than a layer may"
     except Exception as error:  # the end of a process: it reports and is gone
@@ -80,8 +80,8 @@ def _said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _preload() -> None:
-    """What is imported on demand must be here before the root is changed."""
+def preload() -> None:
+    """Import what is imported on demand, which must be here before the root is changed."""
     "x".encode("idna")
     "x".encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
@@ -122,10 +122,15 @@ _DAMAGES = tuple(
 )
 
 
-class _Unpacker:
-    def __init__(self, bounds: Bounds, opaque: str, *, in_userns: bool) -> None:
-        """opaque: the attribute for folders that hide what is below, where no overlay is there to set it."""
-        self._bounds, self._opaque, self._in_userns = bounds, opaque, in_userns
+class Unpacker:
+    """Does what a tar says in the root folder of this process."""
+
+    def __init__(self, bounds: Bounds, opaque: str = "", *, in_userns: bool, is_layer: bool = True) -> None:
+        """opaque: the attribute for folders that hide what is below, where no overlay is there to set it.
+
+        is_layer: names that begin with .wh. mean that something is taken away.
+        """
+        self._bounds, self._opaque, self._in_userns, self._is_layer = bounds, opaque, in_userns, is_layer
         self._made: set[str] = set()
         """Every path of this layer: what it takes away is of the layers below only."""
 
@@ -141,12 +146,13 @@ class _Unpacker:
 
         self._written = self._checked = 0
 
-    def unpack(self, stream: IO[bytes]) -> None:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK, tarinfo=_Header, errorlevel=2) as archive:
+    def unpack(self, stream: IO[bytes], mode: Literal["r|", "r|*"] = "r|") -> None:
+        """Take in all that the stream has. Raises BadLayer, tarfile.TarError, OSError."""
+        with tarfile.open(fileobj=stream, mode=mode, bufsize=_BLOCK, tarinfo=_Header, errorlevel=2) as archive:
             for entry in self._entries(archive):
                 path = _inside(entry.name)
                 parent, name = os.path.split(path)
-                if name.startswith(_WHITEOUT):
+                if name.startswith(_WHITEOUT) and self._is_layer:
                     self._take_away(parent, name)
                 elif path == "/":
                     if entry.isdir():
@@ -262,7 +268,7 @@ class _Unpacker:
 
     def _check_room(self, wanted: int) -> None:
         if wanted > self._bounds.total_bytes or self._written > self._bounds.total_bytes:
-            raise BadLayer(f"it is larger than {self._bounds.total_bytes >> 20} MiB")
+            raise BadLayer(f"there is no space for it: it is larger than {self._bounds.total_bytes >> 20} MiB")
         if wanted and wanted < _CHECKED_BYTES and self._written - self._checked < _CHECKED_BYTES:
             return
         self._checked = self._written
