@@ -10,7 +10,8 @@ from tests.tools.waiting import wait_until
 
 def rate(address: str, *options: str, seconds: int = 2) -> float:
     """Return the bytes per second at the receiving end of a TCP connection with the server at an address."""
-    line = ["iperf3", "-J", "-c", address, "-t", str(seconds), *options]
+    # The first second is left out, in which TCP looks for its pace.
+    line = ["iperf3", "-J", "-c", address, "-O", "1", "-t", str(seconds), *options]
 
     def measured() -> float:
         """Nothing while the server has not let go of its last client yet."""
