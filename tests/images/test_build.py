@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from backends.errors import Cancelled, InnkeeperError, NotFound, UsageError
-from backends.image import Image, PruneOptions
+from backends.image import Image, PruneOptions, TransferOptions
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.kernel.conftest import native, output_of, root, run
-from tests.tools.engines import Podman
+from tests.tools.engines import Docker, Podman
 from tests.tools.needs import needs
+from tests.tools.registry import serving
 from tests.tools.workbench import Workbench, workbench
 
 pytestmark = [needs("root", "cgroup.cpu", "busybox"), pytest.mark.timeout(60)]
@@ -348,3 +349,33 @@ def test_podman_runs_what_was_built_here_and_here_runs_what_buildah_built(
         assert bench.said("localhost/theirs:1").startswith("FROM two:1")
     finally:
         podman.remove()
+
+
+@needs("docker")
+@pytest.mark.timeout(120)
+def test_docker_runs_what_was_built_here(bench: Workbench, two_stages: Callable[..., Image], tmp_path: Path) -> None:
+    image = two_stages()
+    path = tmp_path / "two.tar"
+    with path.open("wb") as file:
+        bench.native.image_save(["two:1"], file, R)
+    docker = Docker()
+    try:
+        assert docker("load", "-i", str(path)).code == 0
+        assert docker("run", "--rm", "--network", "none", "two:1").out == "main\npart\n"
+        assert docker("image", "inspect", "--format", "{{.Id}}", "two:1").out.strip() == image.id
+    finally:
+        docker.remove()
+
+
+@needs("docker-registry")
+def test_an_image_that_is_not_here_is_fetched(bench: Workbench, tmp_path: Path) -> None:
+    with serving(tmp_path / "registry") as registry:
+        name = f"{registry.address}/team/base:1"
+        transfer = TransferOptions(plain_http=True)
+        bench.native.image_tag("base", name, R)
+        bench.native.image_push(name, transfer, R)
+        bench.native.image_remove(name, R)
+        image = bench.build(f"FROM {name}\nCOPY --from={name} /etc/passwd /copied\n", transfer=transfer)
+        assert bench.said(image, "cat", "/copied").startswith("root:")
+    with pytest.raises(InnkeeperError, match="Dockerfile, line 1: FROM"):
+        bench.build(f"FROM {name}-not\n", transfer=transfer)

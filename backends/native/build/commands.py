@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backends.errors import UsageError
 from backends.native.build import changes
 from backends.native.build.changes import Config
-from backends.native.build.dockerfile import DockerfileError
+from backends.native.build.dockerfile import DockerfileError, parse_line
 from backends.native.build.instruction import Instruction
+from backends.native.build.stages import Stage
 from backends.native.build.telling import short
 from backends.native.build.words import WordError, expand
 
+_MOST_TRIGGERS = 200
 _FETCHED = ("http://", "https://", "ftp://", "git://", "git@", "ssh://")
 
 
@@ -69,3 +72,20 @@ def script(step: Instruction, config: Config) -> list[str]:
     if len(step.heredocs) == 1 and line.strip().lstrip("0123456789").startswith("<<") and len(line.split()) == 1:
         return [*before, step.heredocs[0].body]
     return [*before, line + "\n" + "".join(f"{doc.body}{doc.name}\n" for doc in step.heredocs)]
+
+
+def triggers_of(config: Config, stage: Stage) -> list[Instruction]:
+    """Return what ONBUILD of a stage's base image left for its children. Raises UsageError."""
+    texts = list(config.get("OnBuild") or ())
+    if len(texts) > _MOST_TRIGGERS:
+        raise UsageError(f"image {stage.base} has more than {_MOST_TRIGGERS} ONBUILD instructions")
+    found = []
+    for text in texts:
+        try:
+            step = parse_line(text, stage.line)
+        except UsageError as error:
+            raise UsageError(f"ONBUILD {text[:60]!r} of image {stage.base}: {error.message}") from None
+        if step.keyword in ("ONBUILD", "FROM", "MAINTAINER"):
+            raise UsageError(f"image {stage.base} asks for ONBUILD {step.keyword}, which cannot be")
+        found.append(step)
+    return found

@@ -18,9 +18,9 @@ from backends.errors import Cancelled, InnkeeperError, NotFound, Unsupported, Us
 from backends.image import BuildSpec
 from backends.native.build import changes, job
 from backends.native.build.changes import Config, environment
-from backends.native.build.commands import body, check_run, check_sources, history, script
+from backends.native.build.commands import body, check_run, check_sources, history, script, triggers_of
 from backends.native.build.context import Context
-from backends.native.build.dockerfile import DockerfileError, parse_line
+from backends.native.build.dockerfile import DockerfileError
 from backends.native.build.instruction import Instruction
 from backends.native.build.job import Job
 from backends.native.build.pack import PackedLayer, pack
@@ -42,7 +42,6 @@ _VERSION = 1
 """Part of every key: raised when a step would come out otherwise."""
 
 _COMMENT = "innkeeper"
-_MOST_TRIGGERS = 200
 
 
 @dataclass(slots=True)
@@ -118,7 +117,9 @@ class Executor:
         state = _State(stage)
         self._recorder.say(header(title, 1, count, f"FROM {stage.base}" + (f" AS {stage.name}" if stage.name else "")))
         self._begin(state)
-        triggers = self._triggers(state)
+        triggers = [] if stage.base_stage is not None else triggers_of(state.config, stage)
+        if triggers:
+            state.pending["OnBuild"] = None
         at = 1
         count += len(triggers)
         for step in [*triggers, *stage.steps]:
@@ -164,25 +165,6 @@ class Executor:
             found = self._backend.fetched(name, replace(self._spec.transfer, platform=platform), self._recorder)
         self._store.stack(found)
         self._bases[name, platform] = found
-        return found
-
-    def _triggers(self, state: _State) -> list[Instruction]:
-        """Return what ONBUILD of the base image left for its children."""
-        texts = list(state.config.get("OnBuild") or ())
-        if not texts or state.stage.base_stage is not None:
-            return []
-        if len(texts) > _MOST_TRIGGERS:
-            raise UsageError(f"image {state.stage.base} has more than {_MOST_TRIGGERS} ONBUILD instructions")
-        found = []
-        for text in texts:
-            try:
-                step = parse_line(text, state.stage.line)
-            except UsageError as error:
-                raise UsageError(f"ONBUILD {text[:60]!r} of image {state.stage.base}: {error.message}") from None
-            if step.keyword in ("ONBUILD", "FROM", "MAINTAINER"):
-                raise UsageError(f"image {state.stage.base} asks for ONBUILD {step.keyword}, which cannot be")
-            found.append(step)
-        state.pending["OnBuild"] = None
         return found
 
     def _arg(self, state: _State, step: Instruction) -> None:

@@ -154,25 +154,35 @@ def _class_end(text: str, begin: int) -> int:
 
 
 def _class(token: str) -> str:
+    """Return a set of characters as a regular expression has it; none has the slash in it."""
     body = token[1:-1]
     mark = "^" if body.startswith("^") else ""
-    body = body.removeprefix("^")
+    chars = _literals(body.removeprefix("^"))
     found, at = [], 0
-    while at < len(body):
-        char = body[at]
-        if char == "\\" and at + 1 < len(body):
-            at += 1
-            char = body[at]
-            found.append(re.escape(char))
+    while at < len(chars):
+        char = chars[at][0]
+        if at + 2 < len(chars) and chars[at + 1] == ("-", True):
+            found.append(f"{re.escape(char)}-{re.escape(chars[at + 2][0])}")
+            at += 3
         else:
-            found.append("-" if char == "-" and found and at + 1 < len(body) else re.escape(char))
-        at += 1
+            found.append(re.escape(char))
+            at += 1
     try:
         expression = f"(?!/)[{mark}{''.join(found)}]"
         re.compile(expression)
     except re.error:
         raise ValueError(f"{token[:40]!r} is no set of characters") from None
     return expression
+
+
+def _literals(body: str) -> list[tuple[str, bool]]:
+    """Return the characters of a set, and whether each stood there without an escape."""
+    found, at = [], 0
+    while at < len(body):
+        is_escaped = body[at] == "\\" and at + 1 < len(body)
+        found.append((body[at + is_escaped], not is_escaped))
+        at += 1 + is_escaped
+    return found
 
 
 def _expression(token: str) -> str:

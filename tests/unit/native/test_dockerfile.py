@@ -198,3 +198,9 @@ def test_any_text_is_parsed_or_refused_with_a_line(text: str) -> None:
         found = recipe(read(text.encode("utf-8", "replace")), {}, {})
         for stage in found.stages:
             changes_of([step.text for step in stage.steps], {})
+
+
+def test_mutated_texts_are_taken_or_refused_with_one_line() -> None:
+    from tests.tools.fuzz_dockerfiles import fuzz
+
+    assert fuzz(seconds=10, seed=7, most=400) == []
