@@ -5,8 +5,9 @@ below: a capability that it lacks is absent, never a method that raises. Ask wit
 `isinstance(backend, Limiting)`; `Backend.why_not` says why a verb is missing for one guest. Images and networks
 are in `assets`.
 
-All methods block and may be called from several threads, at most `max_parallel` at a time besides
-`guests()` and `sample()`, which have a thread of their own. They raise only `InnkeeperError`s.
+All methods block and may be called from several threads, at most `max_parallel` at a time on guests and as many
+without a guest (images, networks), besides `guests()` and `sample()`, which have a thread of their own. They raise
+only `InnkeeperError`s.
 """
 
 from __future__ import annotations

@@ -8,11 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from app.core import container_values
 from app.core.units import parse_duration, parse_size
 from backends.container import HealthCheck, LogLimits, RestartPolicy, Secret
 from backends.errors import UsageError, os_error_text
 
 _MOST_BYTES = 4 << 20
+
+volume = container_values.volume
 
 
 def restart_policy(text: str) -> RestartPolicy:
@@ -84,12 +87,7 @@ def secret(text: str) -> Secret:
 
 def variables(texts: Sequence[str], files: Sequence[str] = ()) -> tuple[str, ...]:
     """Return KEY=VALUE of each, those of files first; KEY alone is taken from our environment, if it is there."""
-    lines = [line for path in files for line in _lines(path)]
-    return tuple(
-        text if "=" in text else f"{text}={os.environ[text]}"
-        for text in (*lines, *texts)
-        if "=" in text or text in os.environ
-    )
+    return container_values.variables([*(line for path in files for line in _lines(path)), *texts])
 
 
 def _lines(path: str) -> Iterator[str]:
@@ -127,12 +125,6 @@ def entry_point(text: str | None) -> tuple[str, ...] | None:
             raise UsageError(f"--entrypoint: {text!r} is no JSON array of words")
         return tuple(words)
     return (text,) if text else ()
-
-
-def volume(text: str) -> str:
-    """Return the volume with the path of the host made absolute, where it is given from here."""
-    source, colon, rest = text.partition(":")
-    return f"{os.path.abspath(source)}{colon}{rest}" if source.startswith(".") else text  # noqa: PTH100
 
 
 def labels(option: str, texts: Sequence[str]) -> dict[str, str]:

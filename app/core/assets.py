@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 from app.core.command import Argument, Command
 from backends import assets
+from backends.errors import AlreadyExists
 from backends.image import (
     BuildSpec,
     CommitOptions,
@@ -38,9 +40,20 @@ def _image_load(backend: assets.ImageKeeping, recorder: Recorder, source: str | 
 
 
 def _image_save(
-    backend: assets.ImageKeeping, recorder: Recorder, names: Sequence[str], target: BinaryIO, format: str
+    backend: assets.ImageKeeping, recorder: Recorder, names: Sequence[str], target: BinaryIO | str, format: str
 ) -> None:
-    backend.image_save(names, target, recorder, format=format)
+    if not isinstance(target, str):
+        backend.image_save(names, target, recorder, format=format)
+        return
+    path = Path(target)
+    try:
+        with path.open("xb") as file:
+            backend.image_save(names, file, recorder, format=format)
+    except FileExistsError as error:
+        raise AlreadyExists(f"cannot save to {target}: there is such a file") from error
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _image_prune(backend: assets.ImageKeeping, recorder: Recorder, options: PruneOptions, dry_run: bool) -> Pruned:
@@ -115,29 +128,29 @@ ASSETS: tuple[Command, ...] = (
         assets.Images, _image_import, arguments=(_IMAGE, _SOURCE), needs_guest=False,
     ),
     Command(
-        "image.remove", "image rm", "Remove image", "Remove an image that no container uses.", "",
+        "image.remove", "image rm", "Remove image", "Remove an image that no container uses.", "D,delete",
         assets.Images, _image_remove, destructive=True, arguments=(_IMAGE, _FORCE), needs_guest=False,
     ),
     Command(
-        "image.tag", "image tag", "Tag image", "Give an image a further name.", "",
+        "image.tag", "image tag", "Tag image", "Give an image a further name.", "t",
         assets.ImageKeeping, _image_tag, needs_guest=False,
         arguments=(_IMAGE, Argument("new_name", str, "The further name.", required=True)),
     ),
     Command(
-        "image.load", "image load", "Load images", "Take images from an archive.", "",
+        "image.load", "image load", "Load images", "Take images from an archive.", "l",
         assets.ImageKeeping, _image_load, arguments=(_ARCHIVE,), needs_guest=False,
     ),
     Command(
-        "image.save", "image save", "Save images", "Write images to an archive.", "",
+        "image.save", "image save", "Save images", "Write images to an archive.", "w",
         assets.ImageKeeping, _image_save, needs_guest=False,
         arguments=(
             Argument("names", str.split, "Names of the images.", required=True),
-            Argument("target", str, "Open file that it is written to.", required=True),
+            Argument("target", str, "Open file that it is written to, or the path of a new one.", required=True),
             Argument("format", str, "docker or oci.", default="docker", option="--format"),
         ),
     ),
     Command(
-        "image.prune", "image prune", "Prune images", "Remove images and layers that nobody uses.", "",
+        "image.prune", "image prune", "Prune images", "Remove images and layers that nobody uses.", "X",
         assets.ImageKeeping, _image_prune, destructive=True, needs_guest=False,
         arguments=(
             Argument("options", lambda text: PruneOptions(all=_yes(text)), "What is to go.", default=PruneOptions()),
@@ -145,20 +158,20 @@ ASSETS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "image.pull", "image pull", "Pull image", "Fetch an image from its registry.", "",
+        "image.pull", "image pull", "Pull image", "Fetch an image from its registry.", "p",
         assets.Transferring, _image_pull, arguments=(_IMAGE, _TRANSFER), needs_guest=False,
     ),
     Command(
-        "image.push", "image push", "Push image", "Send an image to its registry.", "",
+        "image.push", "image push", "Push image", "Send an image to its registry.", "P",
         assets.Transferring, _image_push, arguments=(_IMAGE, _TRANSFER), needs_guest=False,
     ),
     Command(
-        "image.build", "build", "Build image", "Build an image from a Dockerfile.", "",
+        "image.build", "build", "Build image", "Build an image from a Dockerfile.", "B",
         assets.Building, _image_build, needs_guest=False,
         arguments=(Argument("spec", BuildSpec, "Folder with a Dockerfile.", required=True),),
     ),
     Command(
-        "guest.commit", "commit", "Commit", "Make an image of what a guest has changed.", "",
+        "guest.commit", "commit", "Commit", "Make an image of what a guest has changed.", "I",
         assets.Committing, _commit,
         arguments=(
             _IMAGE_NAME,
@@ -166,7 +179,7 @@ ASSETS: tuple[Command, ...] = (
         ),
     ),
     Command(
-        "guest.clone", "clone", "Clone", "Make a guest like this one, which shares its files.", "",
+        "guest.clone", "clone", "Clone", "Make a guest like this one, which shares its files.", "M",
         assets.Cloning, _clone,
         arguments=(_GUEST_NAME, Argument("snapshot", str, "From this snapshot.", option="--snapshot")),
     ),
@@ -185,22 +198,22 @@ ASSETS: tuple[Command, ...] = (
         arguments=(Argument("name", str, "Name of the template.", required=True),),
     ),
     Command(
-        "network.create", "network create", "Create network", "Make a network.", "",
+        "network.create", "network create", "Create network", "Make a network.", "n",
         assets.Networks, _network_create, needs_guest=False,
         arguments=(Argument("spec", NetworkSpec, "Name of the network.", required=True),),
     ),
     Command(
-        "network.remove", "network rm", "Remove network", "Remove a network that no guest is on.", "",
+        "network.remove", "network rm", "Remove network", "Remove a network that no guest is on.", "D,delete",
         assets.Networks, _network_remove, destructive=True, needs_guest=False,
         arguments=(Argument("name", str, "Name of the network.", required=True),),
     ),
     Command(
-        "network.connect", "network connect", "Connect", "Put a guest on a further network, at once.", "",
+        "network.connect", "network connect", "Connect", "Put a guest on a further network, at once.", "w",
         assets.Networks, _network_connect,
         arguments=(Argument("how", Attachment, "Name of the network.", required=True),),
     ),
     Command(
-        "network.disconnect", "network disconnect", "Disconnect", "Take a guest off a network, at once.", "",
+        "network.disconnect", "network disconnect", "Disconnect", "Take a guest off a network, at once.", "W",
         assets.Networks, _network_disconnect, arguments=(_NETWORK,),
     ),
 )  # fmt: skip

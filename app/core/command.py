@@ -64,6 +64,11 @@ class Command:
     """True if every field of Limits is an argument too."""
 
     @property
+    def noun(self) -> str:
+        """What it is done to: "guest", "image", "network" …"""
+        return self.name.partition(".")[0]
+
+    @property
     def family(self) -> str:
         """The word that Backend.why_not knows it by: "stop", "remove", "limit", "snapshot"."""
         noun, _, act = self.name.partition(".")

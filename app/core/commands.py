@@ -275,7 +275,7 @@ COMMANDS: dict[str, Command] = {
             "create",
             "Create",
             "Make a container from an image.",
-            "",
+            "C",
             base.Creating,
             _create,
             arguments=(_SPEC,),

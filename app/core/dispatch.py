@@ -89,7 +89,9 @@ class Dispatcher:
         return operation
 
     def stop(self) -> None:
-        """Abandon what has not begun; does not wait."""
+        """Abandon what has not begun, and ask what takes long to give up; does not wait."""
+        for operation in self._log.running():
+            operation.cancel()
         with self._lock:
             self._is_stopping = True
             executors = list(self._executors.values())
@@ -102,11 +104,14 @@ class Dispatcher:
             return [thread for executor in self._executors.values() for thread in executor.threads]
 
     def _enqueue(self, operation: Operation, max_parallel: int, work: Callable[[Recorder], object]) -> None:
+        # A pull takes minutes: what is done to guests must not wait for a thread behind it.
+        kind = "operation" if operation.ref is not None else "errand"
+        key = f"{operation.backend} {kind}"
         with self._lock:
-            executor = self._executors.get(operation.backend)
+            executor = self._executors.get(key)
             if executor is None:
-                executor = Executor(f"innkeeper {operation.backend} operation", max_parallel)
-                self._executors[operation.backend] = executor
+                executor = Executor(f"innkeeper {key}", max_parallel)
+                self._executors[key] = executor
                 if self._is_stopping:
                     executor.stop()
         executor.submit(operation.ref, partial(self._run, operation, work), partial(self._abandon, operation))
@@ -122,6 +127,7 @@ class Dispatcher:
     # On the operation's thread.
 
     def _run(self, operation: Operation, work: Callable[[Recorder], object]) -> None:
+        operation.has_begun = True
         self._bus.publish(OperationStarted(operation.id, operation.command, operation.ref))
         recorder = Recorder("client", partial(self._step, operation), OperationWatcher(operation, self._bus))
         operation.records = recorder.records

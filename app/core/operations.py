@@ -15,7 +15,7 @@ from backends.trace import Progress, StepRecord
 KEPT = 200
 """Ended operations that are remembered."""
 
-LINES = 2000
+LINES = 10_000
 """Lines that are kept of what an operation printed."""
 
 
@@ -45,6 +45,12 @@ class Operation:
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES))
     """The last of what it printed. Other people's text."""
 
+    said: int = 0
+    """Lines that it printed, those that are not kept any more among them."""
+
+    has_begun: bool = False
+    """False while it waits for its turn."""
+
     is_cancelled: bool = False
     """True once the user asked to give it up; it ends when it comes to a place where it can."""
 
@@ -54,6 +60,11 @@ class Operation:
     def is_done(self) -> bool:
         """True once it ended, well or not."""
         return self._ended.is_set()
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """True if it has not begun, or is something long that asks now and then whether to go on."""
+        return not self.is_done and (not self.has_begun or bool(self.parts or self.lines))
 
     def cancel(self) -> None:
         """Ask it to give up. Returns at once; it ends with the error Cancelled, or as if nothing had been asked."""
@@ -100,6 +111,11 @@ class OperationLog:
         """Return all that are known, in the order in which they were given."""
         with self._lock:
             return tuple(sorted((*self._ended, *self._open.values()), key=lambda operation: operation.id))
+
+    def running(self) -> tuple[Operation, ...]:
+        """Return those that have not ended, in the order in which they were given."""
+        with self._lock:
+            return tuple(self._open.values())
 
     def pending(self, ref: GuestRef) -> str | None:
         """Return the first command that has been given for the guest and has not ended."""

@@ -33,6 +33,7 @@ class OperationWatcher(Watcher):
     def said(self, line: str) -> None:
         """Keep a line and tell of it."""
         self._operation.lines.append(line)
+        self._operation.said += 1
         self._bus.publish(Said(self._operation.id, line))
 
     @property

@@ -181,6 +181,10 @@ class Workstation:
         """Return what runs and the last that ended, newest last."""
         return self._log.all()
 
+    def running_operations(self) -> tuple[Operation, ...]:
+        """Return what has been asked for and has not ended, newest last."""
+        return self._log.running()
+
     # The end
 
     def close(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def _bindings() -> list[Binding]:
     by_key: dict[str, list[Command]] = {}
     for command in COMMANDS.values():
-        if command.key:
+        if command.key and command.needs_guest:
             by_key.setdefault(command.key, []).append(command)
     made = [
         Binding(
@@ -45,6 +45,8 @@ def _bindings() -> list[Binding]:
         title = " or ".join(OPENERS[name][1] for name in names)
         made.append(Binding(key, f"act('{' '.join(names)}')", title, show=False, id=f"open.{names[0]}"))
     made.append(Binding("R", "act('guest.rename')", "rename", show=False, id="guest.rename"))
+    create = COMMANDS["guest.create"]
+    made.append(Binding(create.key, "create", "create a container", show=False, id="guest.create"))
     return made
 
 

@@ -7,7 +7,7 @@ import contextvars
 import gc
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
@@ -25,8 +25,10 @@ from app.tui.diff import CellDiff
 from app.tui.host import HostReader
 from app.tui.leave import EXIT_CODES, leave_in_time, on_signals
 from app.tui.messages import Batch, CoreChanged
+from app.tui.progress import ProgressBook
 from app.tui.roster import Roster
 from app.tui.terminal import TerminalDriver
+from backends.events import OperationEnded
 from backends.model import GuestRef
 from backends.sessions import ExecSession
 from widgets.glyphs import use_ascii, wants_ascii
@@ -70,6 +72,13 @@ class InnkeeperApp(App[int]):
         self.station = station
         self.roster = Roster(station)
         self.host = HostReader()
+        self.progress = ProgressBook()
+        self.after: dict[int, Callable[[OperationEnded], object]] = {}
+        """What is to be done on the event loop when an operation has ended."""
+
+        self.memory: dict[str, object] = {}
+        """What views and forms are to look like when they come back."""
+
         self.asker: Asker
         self.loop: asyncio.AbstractEventLoop
         self.context: contextvars.Context
@@ -104,7 +113,13 @@ class InnkeeperApp(App[int]):
         self.host.close()
 
     def _deliver(self, batch: Batch) -> None:
-        self.roster.update(batch)
+        self.progress.look(self.station.running_operations())
+        if not batch.is_only_progress:
+            self.roster.update(batch)
+        for event in batch.ended:
+            then = self.after.pop(event.operation_id, None)
+            if then is not None:
+                then(event)
         # To every screen of the stack: those below a dialog stay fresh.
         for screen in self.screen_stack:
             screen.post_message(CoreChanged(batch))
@@ -165,6 +180,18 @@ class InnkeeperApp(App[int]):
         from app.tui.screens.limits import LimitScreen
 
         self.push_screen(LimitScreen(self.roster, refs))
+
+    def show_view(self, name: str) -> None:
+        """Show one of the views over the guests, in place of the one that is there."""
+        from app.tui.views import open_view
+
+        open_view(self, name)
+
+    def open_form(self, image: str, backend: str | None = None) -> None:
+        """Show the form that makes a container."""
+        from app.tui.screens.create import CreateScreen
+
+        self.push_screen(CreateScreen(self.roster, image, backend))
 
     # ---- drawing
 

@@ -18,9 +18,14 @@ from backends.events import (
     GuestGone,
     OperationEnded,
     OperationStarted,
+    Progressed,
+    Said,
     Sampled,
     StepDone,
 )
+
+PROGRESS_EVERY_S = 0.25
+"""Progress is told so often: it may come a thousand times a second, and each picture costs."""
 
 MAX_STEPS = 200
 """Steps kept for the next look; the trace itself holds all."""
@@ -43,6 +48,9 @@ class Bridge:
         self._lock = threading.Lock()
         self._batch = Batch()
         self._is_scheduled = False
+        self._is_waiting = False
+        """True while progress waits to be told."""
+
         self._unsubscribe = station.subscribe(self._take)
 
     def close(self) -> None:
@@ -52,12 +60,36 @@ class Bridge:
     def _take(self, event: Event) -> None:
         if isinstance(event, Sampled):
             self._host.read_if_due()  # here, because this thread may wait for a file and the event loop may not
+        if isinstance(event, (Progressed, Said)):
+            self._take_progress(event.operation_id)
+            return
         with self._lock:
             if not _merge(self._batch, event) or self._is_scheduled:
                 return
             self._is_scheduled = True
+        self._call(self._flush)
+
+    def _take_progress(self, operation_id: int) -> None:
+        with self._lock:
+            self._batch.moving.add(operation_id)
+            if self._is_scheduled or self._is_waiting:
+                return
+            self._is_waiting = True
+        self._call(self._flush_later)
+
+    def _flush_later(self) -> None:
+        self._loop.call_later(PROGRESS_EVERY_S, self._flush_waiting)
+
+    def _flush_waiting(self) -> None:
+        with self._lock:
+            self._is_waiting = False
+            if not self._batch.moving or self._is_scheduled:
+                return
+        self._flush()
+
+    def _call(self, what: Callable[[], object]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._flush)
+            self._loop.call_soon_threadsafe(what)
         except RuntimeError:  # the loop is closed: the program ends
             self._unsubscribe()
 

@@ -40,8 +40,10 @@ class Details(Vertical):
     Details > #tabs { height: 1; }
     """
 
-    def __init__(self, roster: Roster, tab: str = "overview", *, id: str | None = None) -> None:
+    def __init__(self, roster: Roster, tab: str = "overview", *, id: str | None = None, numbered: bool = True) -> None:
+        """`numbered`: the digits are keys of its pages here, and are shown."""
         super().__init__(id=id)
+        self._numbered = numbered
         self.roster = roster
         self.tab = tab
         self.ref: GuestRef | None = None
@@ -159,7 +161,8 @@ class Details(Vertical):
         for number, (name, page) in enumerate(PAGES.items(), 1):
             here = name == self.tab
             title = page.title if here else page.title[:length]
-            spans += [(f" {number}", "dim"), (f" {title} " if title else " ", "hit" if here else "")]
+            sign = f" {number}" if self._numbered or not title else ""
+            spans += [(sign, "dim"), (f" {title} " if title else " ", "hit" if here else "")]
         return tuple(spans)
 
     def on_resize(self) -> None:

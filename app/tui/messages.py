@@ -25,8 +25,17 @@ class Batch:
     operations: bool = False
     """An operation began or ended."""
 
+    moving: set[int] = field(default_factory=set)
+    """Operations that are further than they were, or printed something."""
+
     ended: list[OperationEnded] = field(default_factory=list)
     steps: list[StepDone] = field(default_factory=list)
+
+    @property
+    def is_only_progress(self) -> bool:
+        """True if nothing happened but that operations are further."""
+        others = self.sampled or self.fleet or self.backends or self.operations or self.ended or self.steps
+        return bool(self.moving) and not others
 
 
 class CoreChanged(Message):

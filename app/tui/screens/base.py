@@ -15,6 +15,7 @@ from app.tui.asker import Answer
 from app.tui.key_line import Hint, KeyLine
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
+from app.tui.status import status_lines, work_spans
 from backends.errors import InnkeeperError
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
@@ -37,7 +38,9 @@ STICKY_S = 4.0
 """How long an error is not replaced by a success."""
 
 TAB_BINDINGS = [
-    *(Binding(str(number), f"tab({number})", "page", show=False, id=f"tab.{number}") for number in range(1, 9)),
+    Binding(str(number), f"tab({number})", "page", show=False, id=f"tab.{number}") for number in range(1, 10)
+]
+PAGE_BINDINGS = [
     Binding("left_square_bracket", "step_tab(-1)", "previous page", show=False, id="tab.previous"),
     Binding("right_square_bracket", "step_tab(1)", "next page", show=False, id="tab.next"),
     Binding("l", "open('logs')", "logs", show=False, id="open.logs"),
@@ -95,6 +98,10 @@ class BaseScreen(Screen[None]):
         self.show_message()
         self.show_keys()
 
+    def progressed(self, batch: Batch) -> None:
+        """Nothing happened but that operations are further."""
+        self.show_status()
+
     def chosen_rows(self) -> list[GuestRow]:
         """The guests that a command is for."""
         return []
@@ -109,7 +116,10 @@ class BaseScreen(Screen[None]):
         self.show_keys()
 
     def on_core_changed(self, message: CoreChanged) -> None:
-        self.core_changed(message.batch)
+        if message.batch.is_only_progress:
+            self.progressed(message.batch)
+        else:
+            self.core_changed(message.batch)
 
     def say(self, text: str, role: Role = "") -> None:
         """Tell the user something in one line; an error stands a while before good news replace it."""
@@ -118,6 +128,22 @@ class BaseScreen(Screen[None]):
             return
         self._said, self._said_at_s = line((f" {text}", role)), time.monotonic()
         self.show_message()
+
+    def show_status(self) -> None:
+        """Draw the line at the top."""
+        if not self.is_up:
+            return
+        app = self.innkeeper
+        left, right = status_lines(
+            app.host.figures,
+            self.roster.statuses,
+            interval_s=self.station.interval_s,
+            own_cpu_pct=self.roster.own_cpu_pct,
+            frozen=self.roster.is_frozen,
+            width=self.size.width,
+            work=work_spans(self.station.running_operations(), app.progress),
+        )
+        self.query_one("#status", Bar).set(left, right)
 
     def show_message(self) -> None:
         """Draw the line of news; old news goes."""
@@ -147,6 +173,15 @@ class BaseScreen(Screen[None]):
         if names:
             self.app.copy_to_clipboard(names)
             self.say(f"copied {names.replace(chr(10), ' ')}")
+
+    def action_view(self, name: str) -> None:
+        """Show one of the views."""
+        self.innkeeper.show_view(name)
+
+    def action_create(self) -> None:
+        """Make a container: from the image of the guest under the cursor, or one that is typed."""
+        rows = self.chosen_rows()
+        self.innkeeper.open_form(rows[0].guest.image or "" if rows else "", rows[0].ref.backend if rows else None)
 
     # ---- pages
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 from textual import events
 from textual.app import ComposeResult
@@ -10,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from widgets.glyphs import GLYPHS
-from widgets.guest_column import BY_LETTER, COLUMNS
+from widgets.guest_column import COLUMNS
 from widgets.line import Line, line
 from widgets.line_view import LineView
 from widgets.text import fit
@@ -19,6 +20,22 @@ _CSS = """
 {name} {{ align: center middle; }}
 {name} LineView {{ width: 100; max-width: 100%; height: auto; max-height: 100%; border: round $primary; padding: 0 1; }}
 """
+
+
+class Sortable(Protocol):
+    """A column that one can sort by."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def letter(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def meaning(self) -> str: ...
 
 
 class PickView(LineView):
@@ -34,9 +51,9 @@ class SortChooser(ModalScreen[str | None]):
     DEFAULT_CSS = _CSS.format(name="SortChooser")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "back", show=False, id="choose.back")]
 
-    def __init__(self, current: str) -> None:
+    def __init__(self, current: str, columns: Sequence[Sortable] = COLUMNS) -> None:
         super().__init__()
-        self._columns = [column for column in COLUMNS if column.letter]
+        self._columns = [column for column in columns if column.letter]
         self._current = current
 
     def compose(self) -> ComposeResult:
@@ -52,11 +69,12 @@ class SortChooser(ModalScreen[str | None]):
         return line((letter, "head"), f" {sign} ", (fit(title, 10), "strong"), (meaning, "dim"))
 
     def on_key(self, event: events.Key) -> None:
-        column = BY_LETTER.get(event.character or "")
-        if column is not None:
-            event.stop()
-            event.prevent_default()
-            self.dismiss(column.name)
+        for column in self._columns:
+            if column.letter == event.character:
+                event.stop()
+                event.prevent_default()
+                self.dismiss(column.name)
+                return
 
     def on_line_view_picked(self, event: LineView.Picked) -> None:
         self.dismiss(self._columns[event.index].name)

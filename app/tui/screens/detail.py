@@ -11,8 +11,7 @@ from app.tui.actions import COMMAND_BINDINGS
 from app.tui.details import Details
 from app.tui.messages import Batch
 from app.tui.roster import Roster
-from app.tui.screens.base import TAB_BINDINGS, BaseScreen
-from app.tui.status import status_lines
+from app.tui.screens.base import PAGE_BINDINGS, TAB_BINDINGS, BaseScreen
 from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
@@ -27,6 +26,7 @@ class DetailScreen(BaseScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         *COMMAND_BINDINGS,
         *TAB_BINDINGS,
+        *PAGE_BINDINGS,
         Binding("escape", "back", "back to the table", show=False, id="view.back"),
     ]
 
@@ -57,15 +57,7 @@ class DetailScreen(BaseScreen):
     def core_changed(self, batch: Batch) -> None:
         if not self.is_up:
             return
-        left, right = status_lines(
-            self.innkeeper.host.figures,
-            self.roster.statuses,
-            interval_s=self.station.interval_s,
-            own_cpu_pct=self.roster.own_cpu_pct,
-            frozen=self.roster.is_frozen,
-            width=self.size.width,
-        )
-        self.query_one("#status", Bar).set(left, right)
+        self.show_status()
         if self.shown.row is None:
             self.say("this guest no longer exists; Esc goes back", "warn")
         self.shown.core_changed(batch)

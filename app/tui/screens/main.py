@@ -13,8 +13,8 @@ from textual.containers import Container
 from app.core.settings import MIN_INTERVAL_S
 from app.tui.actions import COMMAND_BINDINGS
 from app.tui.messages import Batch
-from app.tui.screens.base import TAB_BINDINGS, BaseScreen
-from app.tui.status import status_lines
+from app.tui.screens.base import PAGE_BINDINGS, BaseScreen
+from app.tui.views import VIEW_BINDINGS
 from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.glyphs import GLYPHS
@@ -51,9 +51,11 @@ class MainScreen(BaseScreen):
     MainScreen #body.-below Details { height: 1fr; border-top: solid $border; }
     """
     MORE_HINTS = (("l", "logs"), ("Enter", "details"), ("/", "filter"), ("o", "sort"), (":", "all commands"))
+    ALWAYS_HINTS = (("1-4", "views"), ("?", "help"), ("q", "quit"))
     BINDINGS: ClassVar[list[BindingType]] = [
         *COMMAND_BINDINGS,
-        *TAB_BINDINGS,
+        *PAGE_BINDINGS,
+        *VIEW_BINDINGS,
         Binding("slash", "filter", "filter", show=False, id="view.filter"),
         Binding("o", "sort", "sort by", show=False, id="view.sort"),
         Binding("b", "columns", "choose columns", show=False, id="view.columns"),
@@ -75,7 +77,6 @@ class MainScreen(BaseScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.status = self.query_one("#status", Bar)
         self.table = self.query_one(GuestTable)
         self.table.focus()
         self._wants_details: bool | None = None  # not asked for: where there is plenty of room
@@ -98,22 +99,13 @@ class MainScreen(BaseScreen):
         """Bring table, details and status line up to date."""
         if not self.is_up:
             return
-        statuses = self.roster.statuses
         if not self.roster.is_frozen:
             self.table.empty_text = self._why_empty()
             self.roster.wants_history = self.table.shows("cpu_history")
             self.table.update(self.roster.rows, sampled=bool(batch.sampled))
             if batch.fleet:
                 self._share_height()
-        left, right = status_lines(
-            self.innkeeper.host.figures,
-            statuses,
-            interval_s=self.station.interval_s,
-            own_cpu_pct=self.roster.own_cpu_pct,
-            frozen=self.roster.is_frozen,
-            width=self.size.width,
-        )
-        self.status.set(left, right)
+        self.show_status()
         self.show_message()
         self.show_keys()
         if self.details is not None and self.details.display and not self.roster.is_frozen:
@@ -202,7 +194,7 @@ class MainScreen(BaseScreen):
         if place and self.details is None:
             from app.tui.details import Details
 
-            self.details = Details(self.roster, "charts", id="details")
+            self.details = Details(self.roster, "charts", id="details", numbered=False)
             self.details.ref = self.table.selected
             body.mount(self.details)
         if self.details is not None:
