@@ -68,6 +68,8 @@ def _identity(row: GuestRow) -> list[Line]:
     lines.append(_label("Image", (guest.image or UNKNOWN, "")))
     if guest.addresses:
         lines.append(_label("Addresses", (", ".join(guest.addresses), "")))
+    if guest.networks:
+        lines.append(_label("Networks", (", ".join(guest.networks), "")))
     if guest.ports:
         lines.append(_label("Ports", (short_ports(guest.ports), "")))
     if guest.pid is not None:

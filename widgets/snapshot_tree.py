@@ -21,18 +21,19 @@ from widgets.units import size
 class SnapshotTree(LineView):
     """Shows the tree; tells which snapshot is to be restored or removed, and when a new one is wanted."""
 
-    HINTS = (("Enter", "restore"), ("n", "new"), ("D", "remove it"))
+    HINTS = (("Enter", "restore"), ("n", "new"), ("D", "remove it"), ("=", "compare"))
     has_cursor = True
     empty_text = "no snapshots; n makes one"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "new snapshot", show=False, id="tree.new"),
         Binding("enter,R", "restore", "take the guest back to this one", show=False, id="tree.restore"),
+        Binding("equals_sign", "compare", "what the guest changed since", show=False, id="tree.compare"),
         Binding("D,delete", "remove", "remove this one", show=False, id="tree.remove"),
     ]
 
     @dataclass
     class Wanted(Message):
-        """The user wants something done: "create", "restore" or "remove"."""
+        """The user wants something done: "create", "restore", "remove" or "compare"."""
 
         tree: SnapshotTree
         verb: str
@@ -66,6 +67,9 @@ class SnapshotTree(LineView):
 
     def action_remove(self) -> None:
         self._want("remove")
+
+    def action_compare(self) -> None:
+        self._want("compare")
 
     def _want(self, verb: str) -> None:
         if self.current is not None:

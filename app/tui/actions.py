@@ -11,9 +11,11 @@ from textual.binding import Binding
 from app.core.commands import COMMANDS, Command
 from app.tui.asker import Answer
 from app.tui.verdicts import OPENERS, Verdict, judge, title_of
+from backends.assets import Networks
 from backends.errors import InnkeeperError
 from backends.events import OperationEnded
 from backends.model import GuestRef
+from backends.network import Attachment
 from widgets.glyphs import GLYPHS
 from widgets.guest_row import GuestRow
 from widgets.line import Line, line
@@ -57,6 +59,13 @@ _OF_THE_LAST_CHANGE = ("limit.undo", "limit.redo")
 """What they are done to is not the chosen guest but whatever was changed last, several guests at once too."""
 
 
+_NAMED = {
+    "guest.commit": ("image", "{}:latest", "empty: it gets none"),
+    "guest.clone": ("clone", "", "empty: one is made up"),
+}
+"""What is made of a guest: what it is, the name that is offered, what an empty one means."""
+
+
 class Actions:
     """Runs commands for one screen. Nothing here waits for a backend."""
 
@@ -93,6 +102,10 @@ class Actions:
             self._screen.innkeeper.open_limits([verdict.row.ref for verdict in fit])
         elif name in ("snapshot.create", "guest.rename"):
             self._ask_name(name, fit)
+        elif name in _NAMED:
+            self._ask_new_name(name, fit[0])
+        elif name in ("network.connect", "network.disconnect"):
+            self._pick_network(name, fit)
         elif any(argument.required for argument in COMMANDS[name].arguments):
             self._ask_arguments(name, fit, {})
         elif COMMANDS[name].destructive:
@@ -176,6 +189,56 @@ class Actions:
         self._screen.app.push_screen(
             Prompt(label, value, check=lambda text: "" if text.strip() else "a name is needed"), done
         )
+
+    def _ask_new_name(self, name: str, verdict: Verdict) -> None:
+        """Ask how what is made of a guest is to be called; of several guests only the first is taken."""
+        from widgets.prompt import Prompt
+
+        what, value, hint = _NAMED[name]
+        guest = verdict.row.guest
+
+        def done(text: str | None) -> None:
+            if text is not None:
+                self._submit([verdict], name=text.strip() or ("" if name == "guest.commit" else None))
+
+        label = f"Name of the {what} of {verdict.row.name}:"
+        self._screen.app.push_screen(Prompt(label, value.format(guest.name), hint=hint), done)
+
+    def _pick_network(self, name: str, fit: list[Verdict]) -> None:
+        """Choose the network that guests are put on or taken off."""
+        backend = self._screen.roster.backend(fit[0].row.ref)
+        if backend is None or not isinstance(backend, Networks):
+            return
+        row, networks = fit[0].row, backend.networks
+
+        def reply(answer: Answer[list[str]]) -> None:
+            if answer.error is not None:
+                self._screen.say(answer.error.message, "bad")
+            elif not answer.value:
+                self._screen.say(f"{title_of(name)}: there is no such network for {row.name}", "warn")
+            else:
+                self._show_networks(name, fit, answer.value)
+
+        def question() -> list[str]:
+            names = [each.name for each in networks() if each.driver not in ("host", "none")]
+            is_joining = name == "network.connect"
+            return [each for each in names if (each in row.guest.networks) != is_joining]
+
+        self._screen.innkeeper.asker.ask(f"networks {row.ref.backend}", "pick", question, reply)
+
+    def _show_networks(self, name: str, fit: list[Verdict], networks: list[str]) -> None:
+        from app.tui.screens.pick import Pick
+
+        def picked(index: int | None) -> None:
+            if index is None:
+                return
+            network = networks[index]
+            joins = name == "network.connect"
+            self._submit(fit, **({"how": Attachment(network)} if joins else {"network": network}))
+
+        who = fit[0].row.name if len(fit) == 1 else f"{len(fit)} guests"
+        title = f"Connect {who} to" if name == "network.connect" else f"Disconnect {who} from"
+        self._screen.app.push_screen(Pick(title, [line(each) for each in networks]), picked)
 
     def _ask_arguments(self, name: str, fit: list[Verdict], known: dict[str, object]) -> None:
         """Ask for what the command needs, one after the other, and do it."""

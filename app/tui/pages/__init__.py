@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.tui.pages.changes import ChangesPage
 from app.tui.pages.charts import ChartsPage
 from app.tui.pages.inspect import InspectPage
 from app.tui.pages.logs import LogsPage
@@ -21,6 +22,7 @@ PAGES: dict[str, type[Page]] = {
     "trace": TracePage,
     "operations": OperationsPage,
     "inspect": InspectPage,
+    "changes": ChangesPage,
 }
 
 __all__ = ["PAGES", "Page"]

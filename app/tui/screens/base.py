@@ -16,6 +16,7 @@ from app.tui.key_line import Hint, KeyLine
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
 from app.tui.status import status_lines, work_spans
+from backends.assets import SnapshotComparing
 from backends.errors import InnkeeperError
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
@@ -47,6 +48,7 @@ PAGE_BINDINGS = [
     Binding("N", "open('snapshots')", "snapshots", show=False, id="open.snapshots"),
     Binding("exclamation_mark", "open('trace')", "what was done to it", show=False, id="open.trace"),
     Binding("i", "open('inspect')", "inspect", show=False, id="open.inspect"),
+    Binding("E", "open('changes')", "what it changed of its image", show=False, id="open.changes"),
     Binding("H", "backends", "host and backends", show=False, id="open.backends"),
     Binding("y", "copy", "copy the names to the clipboard", show=False, id="open.copy"),
 ]
@@ -248,7 +250,15 @@ class BaseScreen(Screen[None]):
     @on(SnapshotTree.Wanted)
     def _snapshot_wanted(self, event: SnapshotTree.Wanted) -> None:
         row = self.details.row if self.details is not None else None
-        if row is not None:
+        if row is not None and event.verb == "compare":
+            from app.tui.screens.differences import Differences
+
+            backend = self.roster.backend(row.ref)
+            if backend is None or not isinstance(backend, SnapshotComparing):
+                self.say("its backend cannot compare snapshots", "warn")
+                return
+            self.app.push_screen(Differences(backend, row.ref, event.name))
+        elif row is not None:
             self.actions.snapshot(event.verb, row, event.name)
 
     def _view(self, kind: type[V]) -> V | None:
