@@ -162,7 +162,8 @@ class Details(Vertical):
             here = name == self.tab
             title = page.title if here else page.title[:length]
             sign = f" {number}" if self._numbered or not title else ""
-            spans += [(sign, "dim"), (f" {title} " if title else " ", "hit" if here else "")]
+            end = " " if here or length > 4 else ""
+            spans += [(sign, "dim"), (f" {title}{end}" if title else " ", "hit" if here else "")]
         return tuple(spans)
 
     def on_resize(self) -> None:

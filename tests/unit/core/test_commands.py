@@ -26,12 +26,14 @@ def test_names_and_verbs_are_unique_and_every_command_has_a_sentence() -> None:
 
 
 def test_a_key_is_shared_only_by_commands_that_never_apply_together() -> None:
-    taken: dict[str, list[frozenset[GuestState]]] = {}
+    taken: dict[tuple[str, str], list[frozenset[GuestState]]] = {}
     for command in COMMANDS.values():
-        for key in filter(None, command.key.split(",")):
-            states = command.states or frozenset(GuestState)
-            assert all(states.isdisjoint(others) for others in taken.get(key, []))
-            taken.setdefault(key, []).append(states)
+        view = "guests" if command.needs_guest or command.noun == "guest" else command.noun
+        for view_of in {view, command.noun} - {"guest"}:  # what is done to guests is a key of another view, too
+            for key in filter(None, command.key.split(",")):
+                states = command.states or frozenset(GuestState)
+                assert all(states.isdisjoint(others) for others in taken.get((view_of, key), []))
+                taken.setdefault((view_of, key), []).append(states)
 
 
 def test_what_destroys_is_on_no_unshifted_letter_but_restart_which_asks() -> None:
