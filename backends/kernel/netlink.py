@@ -201,6 +201,9 @@ class ConfigureLink(KernelStep):
     address6: str = ""
     prefix_length6: int = 64
     gateway6: str = ""
+    mac: str = ""
+    """Its link address; empty: as it is."""
+
     kind = "address"
 
     def describe(self) -> str:
@@ -212,7 +215,8 @@ class ConfigureLink(KernelStep):
     def by_hand(self) -> str:
         lines = [f"ip addr add {address}/{length} dev {self.name}" for address, length in self._addresses()]
         routes = [f"ip route add default via {gateway}" for gateway in (self.gateway, self.gateway6) if gateway]
-        return "; ".join([*lines, f"ip link set {self.name} up", *routes])
+        mac = f" address {self.mac}" if self.mac else ""
+        return "; ".join([*lines, f"ip link set {self.name}{mac} up", *routes])
 
     def run(self) -> None:
         index = socket.if_nametoindex(self.name)
@@ -221,7 +225,7 @@ class ConfigureLink(KernelStep):
         with Rtnetlink() as route:
             addresses = [rtnetlink.add_address(index, address, length) for address, length in self._addresses()]
             routes = [rtnetlink.add_default_route(gateway) for gateway in (self.gateway, self.gateway6) if gateway]
-            route.do(*addresses, rtnetlink.set_up(self.name), *routes)
+            route.do(*addresses, rtnetlink.set_up(self.name, self.mac), *routes)
 
     def _addresses(self) -> list[tuple[str, int]]:
         both = ((self.address, self.prefix_length), (self.address6, self.prefix_length6))

@@ -89,9 +89,10 @@ def add_veth(name: str, peer: str, *, master: int = 0, netns_fd: int = -1, netns
     return Message(_NEWLINK, _CREATE | _EXCL, _ifinfo(up=True) + _name(name) + master_part + info)
 
 
-def set_up(name: str) -> Message:
-    """Bring a link up."""
-    return Message(_NEWLINK, 0, _ifinfo(up=True) + _name(name))
+def set_up(name: str, mac: str = "") -> Message:
+    """Bring a link up, with another link address if one is given."""
+    address = _attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))) if mac else b""
+    return Message(_NEWLINK, 0, _ifinfo(up=True) + _name(name) + address)
 
 
 def set_master(index: int, master: int) -> Message:

@@ -38,7 +38,7 @@ from backends.native.images.image import ImageConfig
 from backends.native.living import signal_name
 from backends.native.looking import limits_json
 from backends.native.networks import sharing
-from backends.native.networks.endpoint import DEFAULT, host_link, mac_of
+from backends.native.networks.endpoint import first_mac, host_link
 from backends.native.networks.joining import join, leave, planned
 from backends.native.options import first_process, mounts, namespaces
 from backends.native.options import names as container_names
@@ -168,7 +168,7 @@ class Making(Connecting):
         """Return what connects a container that is not made yet to the bridge, if that is up, and to its names."""
         if not netlink.link_exists(self._bridge):
             return ()
-        link, mac = host_link(container_id), mac_of(container_id, DEFAULT)
+        link, mac = host_link(container_id), first_mac(container_id)
         names = OfferNames(container_id, pid, str(self._store.run_dir))
         return [netlink.MakeVeth(link, "eth0", self._bridge, pid, mac), names]
 

@@ -20,7 +20,7 @@ from backends.model import Limits
 from backends.native import apparmor, nat, rootless, shaping
 from backends.native.apparmor import LoadProfile
 from backends.native.network import bridge_lock
-from backends.native.networks.endpoint import Endpoint
+from backends.native.networks.endpoint import Endpoint, first_mac
 from backends.native.options.names import asks_resolver
 from backends.native.record import ContainerRecord
 from backends.native.resolver.offer import OfferNames
@@ -174,7 +174,7 @@ def link_steps(endpoint: Endpoint, pid: int, *, publishes: bool) -> list[Step]:
         netlink.EnsureBridge(
             endpoint.bridge, endpoint.gateway, endpoint.prefix_length, endpoint.gateway6, endpoint.prefix_length6
         ),
-        netlink.MakeVeth(endpoint.link, endpoint.ifname, endpoint.bridge, pid, endpoint.mac),
+        netlink.MakeVeth(endpoint.link, endpoint.ifname, endpoint.bridge, pid, first_mac(endpoint.link[3:13])),
     ]
     return [*steps, netlink.AllowHairpin(endpoint.link)] if publishes else steps
 
@@ -192,6 +192,7 @@ def address_steps(endpoints: Sequence[Endpoint]) -> list[Step]:
             each.address6,
             each.prefix_length6,
             each.gateway6 if each == first6 else "",
+            each.mac,
         )
         for each in endpoints
     ]

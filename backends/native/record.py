@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from backends.container import HealthCheck, LogLimits, RestartPolicy, Secret
 from backends.model import DeviceIo, GuestState, Limits
-from backends.native.networks.endpoint import DEFAULT, Endpoint, host_link, mac_of
+from backends.native.networks.endpoint import DEFAULT, Endpoint, first_mac, host_link
 
 
 class _Json:
@@ -137,7 +137,7 @@ class ContainerRecord(_Json):
         return (
             Endpoint(
                 network=DEFAULT, bridge=self.bridge or "", address=self.address, prefix_length=self.prefix_length,
-                gateway=self.gateway or "", mac=mac_of(self.id, DEFAULT), link=host_link(self.id),
+                gateway=self.gateway or "", mac=first_mac(self.id), link=host_link(self.id),
             ),
         )  # fmt: skip
 

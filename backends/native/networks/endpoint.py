@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -67,9 +66,15 @@ def host_link(container_id: str, ifname: str = "eth0") -> str:
     return f"inn{container_id[:10]}" + ("" if ifname == "eth0" else ifname.removeprefix("eth")[:2])
 
 
-def mac_of(container_id: str, network: str) -> str:
-    """Return a locally administered address, the same each time: of the id alone on the default network."""
+def first_mac(container_id: str) -> str:
+    """Return the link address that a container's eth0 is made with, before its IP address is known."""
     digits = container_id[:10].ljust(10, "0")
-    if network != DEFAULT:
-        digits = hashlib.sha256(f"{container_id} {network}".encode()).hexdigest()[:10]
     return "02:" + ":".join(digits[i : i + 2] for i in range(0, 10, 2))
+
+
+def mac_of(address: str) -> str:
+    """Return a locally administered link address made of an IPv4 address: who has it next has the same one.
+
+    Others remember for half a minute where an address was (ARP), and would send to a link that is gone.
+    """
+    return "02:69:" + ":".join(f"{int(part):02x}" for part in address.split("."))

@@ -62,7 +62,7 @@ def endpoint(
         gateway6=network.gateway6,
         internal=network.internal,
         aliases=tuple(wanted.aliases),
-        mac=wanted.mac or mac_of(container_id, network.name),
+        mac=wanted.mac or mac_of(address),
         link=host_link(container_id, ifname),
         ifname=ifname,
     )
