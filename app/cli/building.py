@@ -1,4 +1,4 @@
-"""`inn build` and `inn commit`: images from Dockerfiles, and from what a guest has changed."""
+"""`inn build`, `inn commit` and `inn diff`: images from Dockerfiles, and from what a guest has changed."""
 
 from __future__ import annotations
 
@@ -86,6 +86,31 @@ def build_verb(args: argparse.Namespace, context: Context) -> int:
         except OSError as error:
             raise UsageError(f"--iidfile: {os_error_text(error)}") from error
     context.out.line(image.id)
+    return 0
+
+
+def diff_verb_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `inn diff`."""
+    parser.add_argument("--json", action="store_true", help="print an array of objects")
+    parser.add_argument("guest", metavar="GUEST")
+
+
+def diff_verb(args: argparse.Namespace, context: Context) -> int:
+    """Print which paths of a guest differ from its image."""
+    from app.cli.context import capability_of
+
+    with context.workstation_for([args.guest]) as station:
+        guest = station.fleet.resolve(args.guest)
+        backend = station.backend(guest.ref.backend)
+        capability_of(backend, Committing, guest, "diff")
+        assert isinstance(backend, Committing)
+        committing: Committing = backend
+        found = committing.changes(guest.ref)  # not ask(): it may take its time
+    if args.json:
+        context.out.json([{"kind": each.kind, "path": each.path, "size_bytes": each.size_bytes} for each in found])
+    else:
+        for each in found:
+            context.out.line(f"{each.kind} {each.path}")
     return 0
 
 

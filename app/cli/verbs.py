@@ -76,6 +76,7 @@ VERBS: dict[str, Verb] = {
         Verb("save", "images", "Images", "Write images to an archive"),
         Verb("rmi", "images", "Images", "Take names from images, and remove those without"),
         Verb("build", "building", "Images", "Build an image from a Dockerfile"),
+        Verb("diff", "building", "See", "List what differs between a guest's files and its image"),
         Verb("commit", "building", "Images", "Make an image of what a guest has changed"),
         Verb("pull", "transfers", "Images", "Fetch images from their registries"),
         Verb("push", "transfers", "Images", "Send images to their registries"),

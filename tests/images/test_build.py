@@ -279,7 +279,7 @@ RUN rm -r /gone /d/e && mkdir /d/e && touch /d/e/new
 
 
 def test_a_failing_step_says_which_and_leaves_nothing(bench: Workbench) -> None:
-    with pytest.raises(UsageError, match="Dockerfile, line 3: RUN ended with exit code 7: echo oh; exit 7"):
+    with pytest.raises(InnkeeperError, match="Dockerfile, line 3: RUN: ended with exit code 7: echo oh; exit 7"):
         bench.build("FROM base\nRUN true\nRUN echo oh; exit 7\n")
     assert "  oh" in bench.lines
     with pytest.raises(InnkeeperError, match="line 2: RUN"):

@@ -303,7 +303,7 @@ class Executor:
         image = replace(image, env=[], volumes=[], exposed_ports=[], health=None, entrypoint=[], command=[])
         code = run(self._backend, image, asked, place / "upper", self._recorder)
         if code != 0:
-            raise DockerfileError(step.line, f"RUN ended with exit code {code}: {short(step.rest, 200)}")
+            raise InnkeeperError(f"ended with exit code {code}: {short(step.rest, 200)}")
         layer = self._packed(place) if any((place / "upper").iterdir()) else None
         prefix = f"|{len(given)} {' '.join(f'{name}={value}' for name, value in given.items())} " if given else ""
         text = f"RUN {prefix}{' '.join(args)}"
