@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import stat
 import subprocess
 import tarfile
@@ -19,6 +20,7 @@ from backends.native.images.manifest import LAYER, LAYER_GZIP, LAYER_ZSTD
 from backends.native.layers import store as layer_store
 from backends.native.layers.store import Layers
 from backends.trace import Recorder
+from tests.tools import fuzz_layers
 from tests.tools.needs import needs
 
 pytestmark = [needs("root", "overlay"), pytest.mark.timeout(60)]
@@ -335,3 +337,9 @@ def umoci(*commands: str) -> None:
 
 def blob(layout: Path, digest: str) -> bytes:
     return (layout / "blobs" / digest.replace(":", "/")).read_bytes()
+
+
+def test_layers_made_at_random_are_taken_whole_or_refused_and_reach_nothing_outside() -> None:
+    outcomes = fuzz_layers.run(15, random.SystemRandom().randrange(2**32), most=60)
+
+    assert set(outcomes) == {"taken", "refused"}
