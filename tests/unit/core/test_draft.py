@@ -52,7 +52,7 @@ def test_no_text_escapes_its_word(word: str, value: str) -> None:
     "field, text, told",
     [
         ("image", "", "needed"), ("cpus", "x", "no number"), ("memory", "much", "no size"), ("ports", "8;8", "no port"),
-        ("ports", "8080:web", "no port"), ("volumes", "/only", "no volume"), ("env", "=x", "no name"),
+        ("ports", "8080:web", "no port"), ("volumes", "only", "no volume"), ("env", "=x", "no name"),
         ("restart", "sometimes", "no restart policy"), ("command", "'open", "partner"),
     ],
 )  # fmt: skip
