@@ -36,7 +36,7 @@ FIELDS: tuple[DraftField, ...] = (
     DraftField("memory", "Memory", "no limit", "Above it a process of it is killed: 256M, 1.5G.", "memory_bytes"),
     DraftField("pids", "Tasks", "no limit", "Processes and threads it may have.", "pids"),
     DraftField("ports", "Ports", "8080:80 127.0.0.1:53:53/udp", "[ADDRESS:]HOST:GUEST[/udp], with blanks between."),
-    DraftField("volumes", "Volumes", "/srv/web:/data:ro", "[HOST:]GUEST[:ro], with blanks between; GUEST alone: a new one."),
+    DraftField("volumes", "Volumes", "/srv/web:/data:ro", "[HOST:]GUEST[:ro], with blanks between."),
     DraftField("env", "Environment", "KEY=value", 'KEY=value, several with blanks between; "KEY=two words".'),
     DraftField("network", "Network", "bridge", "bridge, none, host, or the name of a network; several with blanks."),
     DraftField("restart", "Restart", "no", "When it is started again: no, on-failure[:N], always, unless-stopped."),
