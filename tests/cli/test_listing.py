@@ -36,7 +36,7 @@ def test_ps_prints_a_line_a_guest_and_says_that_they_are_simulated(inn: Inn) -> 
     done = inn("ps")
     lines = done.out.splitlines()
 
-    assert lines[0].split() == ["NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "ID", "NOTE"]
+    assert lines[0].split() == ["NAME", "KIND", "STATE", "UP", "IMAGE", "LIMITS", "ADDRESS", "PORTS", "ID", "NOTE"]
     assert len(lines) == 1 + len(inn("ps", "--json").json)
     assert "none of them is real" in done.err
 

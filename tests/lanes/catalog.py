@@ -14,8 +14,8 @@ from tests.tools import uml
 KERNEL = ("tests/kernel", "tests/native")
 
 SAME_EVERYWHERE = frozenset({
-    "test_native_boot", "test_native_checkpoint", "test_native_cp", "test_native_cp_rules", "test_native_crashes",
-    "test_native_damage", "test_native_drivers", "test_native_fuzz", "test_native_health", "test_native_images",
+    "test_native_boot", "test_native_checkpoint", "test_native_clones", "test_native_cp", "test_native_cp_rules", "test_native_crashes",
+    "test_native_damage", "test_native_drivers", "test_native_fuzz", "test_native_health", "test_native_image_config", "test_native_images",
     "test_native_isolation", "test_native_logs", "test_native_options", "test_native_output", "test_native_peers",
     "test_native_ports", "test_native_restart", "test_native_secrets", "test_oci_engine", "test_oci_inside",
     "test_oci_process", "test_oci_seccomp", "test_rtnetlink", "test_selfexe",
@@ -93,7 +93,7 @@ _SPECIAL = (
         run_pytest,
         ("tests/networks",),
         needs=_root_needed,
-        expects=("root", "busybox", "iperf3", "uml"),
+        expects=("root", "busybox", "iperf3", "sysbench"),
         limit_s=600,
     ),
     Lane(
