@@ -14,11 +14,12 @@ from tests.tools import uml
 KERNEL = ("tests/kernel", "tests/native")
 
 SAME_EVERYWHERE = frozenset({
-    "test_native_boot", "test_native_checkpoint", "test_native_clones", "test_native_cp", "test_native_cp_rules", "test_native_crashes",
-    "test_native_damage", "test_native_drivers", "test_native_fuzz", "test_native_health", "test_native_image_config", "test_native_images",
-    "test_native_isolation", "test_native_logs", "test_native_options", "test_native_output", "test_native_peers",
-    "test_native_ports", "test_native_restart", "test_native_secrets", "test_oci_engine", "test_oci_inside",
-    "test_oci_process", "test_oci_seccomp", "test_rtnetlink", "test_selfexe",
+    "test_native_boot", "test_native_checkpoint", "test_native_clones", "test_native_cp", "test_native_cp_rules",
+    "test_native_crashes", "test_native_damage", "test_native_drivers", "test_native_fuzz", "test_native_health",
+    "test_native_image_config", "test_native_images", "test_native_isolation", "test_native_logs",
+    "test_native_options", "test_native_output", "test_native_peers", "test_native_ports", "test_native_restart",
+    "test_native_secrets", "test_oci_engine", "test_oci_inside", "test_oci_process", "test_oci_seccomp",
+    "test_rtnetlink", "test_selfexe",
 })  # fmt: skip
 """Files of tests/kernel to which the kind of cgroups does not matter. User-mode Linux is slow: what else is new runs
 there too, these only where they are asked for by name."""
