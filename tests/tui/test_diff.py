@@ -119,6 +119,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, tuple[int, int]
     return frames_seen
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("hostile", [False, True])
 async def test_a_session_with_dialogs_and_scrolling_looks_the_same(
     open_screen: Open, recorded: list[tuple[Any, tuple[int, int]]], hostile: bool

@@ -233,10 +233,12 @@ class ImageScreen(AssetScreen[ImageRow]):
 
 
 def _age(image: Image, now_s: float) -> float | None:
-    """Whole minutes: a table that counts seconds repaints every row every second."""
+    """Rounded: a table that counts seconds repaints every row every second."""
     if image.created_s is None:
         return None
-    return float(max(0, int((now_s - image.created_s) // 60) * 60))
+    age_s = max(0.0, now_s - image.created_s)
+    step_s = 60 if age_s >= 60 else 10
+    return age_s // step_s * step_s
 
 
 def _name_line(row: ImageRow) -> Line:

@@ -5,6 +5,7 @@
     maker → resolver      {"id": …, "pid": …} with a UDP socket and a listening TCP one     (RUN/names)
                           {"id": …, "gone": true}: it is not to be
     anybody → resolver    {"look": true}: see to containers that have none
+    anybody ⇄ resolver    {"op": "ping"}                                 {"ok": true, "pid": n}
 
 They are made before the container's program is there, so its first question waits in the socket if the resolver is
 busy. Nobody but what is in that network namespace reaches them.

@@ -115,6 +115,9 @@ class Resolver:
             except (protocol.Closed, OSError, ValueError):
                 let_go()
                 return
+            if message.get("op") == "ping":
+                with suppress(protocol.Closed, OSError):
+                    protocol.send(peer, {"ok": True, "pid": os.getpid()})
             let_go()
             self._take(message, [socket.socket(fileno=fd) for fd in fds])
 
@@ -128,7 +131,7 @@ class Resolver:
             if str(message.get("id")) in self._askers:
                 self._remove(self._askers[str(message["id"])])
         elif len(sockets) == 2 and isinstance(message.get("pid"), int):
-            self._add(str(message["id"]), int(str(message["pid"])), sockets)
+            self._add(str(message.get("id")), int(str(message["pid"])), sockets)
             return
         for sock in sockets:
             sock.close()
