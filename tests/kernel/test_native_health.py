@@ -47,8 +47,12 @@ def test_so_many_failures_in_a_row_make_it_unhealthy_and_one_success_healthy(nat
     wait_until(lambda: native.inspect(guest.ref)["state"]["health"]["failing_streak"] >= 2)
     native.exec(guest.ref, ExecSpec(("touch", "/root/well")), (0, 1, 2)).wait()
     becomes(native, guest, "healthy")
-    told = [event.attributes["health"] for event in native.events(since_s=0.0) if event.action == "health_status"]
-    assert told == ["unhealthy", "healthy"]
+
+    def told() -> list[str]:
+        events = native.events(since_s=0.0)
+        return [event.attributes["health"] for event in events if event.action == "health_status"]
+
+    wait_until(lambda: told() == ["unhealthy", "healthy"], what="the event, which is written after the state")
 
 
 def test_only_the_last_five_results_are_kept_with_little_of_their_output(native: NativeBackend, run: Run) -> None:
