@@ -96,6 +96,11 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _syscall(_number("pivot_root"), c_char_p(new_root.encode()), c_char_p(put_old.encode()))
 
 
+def syncfs(fd: int) -> None:
+    """Write the file system that fd is on to its disk (syncfs(2))."""
+    _check(_libc.syncfs(c_int(fd)))
+
+
 def unshare(flags: int) -> None:
     """unshare(2)."""
     _check(_libc.unshare(c_int(flags)))

@@ -196,3 +196,86 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_fills_it(layers: Layer
     header.size = 1 << 50
     with pytest.raises(InnkeeperError, match="space"):
         layers.add("sha256:" + "0" * 64, "", io.BytesIO(header.tobuf() + b"x" * 100_000), TAR, R)
+
+
+def test_files_in_a_folder_that_is_a_link_below_go_where_it_leads(
+    add: Add, merged: Callable[[str], list[str]], layers: Layers
+) -> None:
+    base = add(folder("usr"), folder("usr/bin"), link("bin", "usr/bin"), link("abs", "/usr"), link("out", "../../usr"))
+    top = add(entry("bin/a", b"a"), entry("abs/bin/b", b"b"), entry("out/c", b"c"), below=base)
+
+    assert merged(top) == ["abs", "bin", "out", "usr", "usr/bin", "usr/bin/a", "usr/bin/b", "usr/c"]
+    assert sorted(os.listdir(layers.folder(top))) == ["usr"]
+
+
+def test_a_file_in_a_folder_that_a_middle_layer_took_away_cannot_be_linked_to(add: Add) -> None:
+    base = add(folder("d"), entry("d/f", b"f"))
+    middle = add(entry(".wh.d"), below=base)
+    with pytest.raises(InnkeeperError, match="cannot be linked to"):
+        add(link("b", "d/f", tarfile.LNKTYPE), below=middle)
+
+
+def test_a_folder_taken_away_and_named_by_a_file_in_it_is_new_before_and_after(
+    add: Add, merged: Callable[[str], list[str]]
+) -> None:
+    base = add(folder("d"), entry("d/old", b"o"), folder("d/e"), entry("d/e/old", b"o"))
+    before = add(entry(".wh.d"), entry("d/e/new", b"n"), below=base)
+    after = add(entry("d/e/new", b"n"), entry(".wh.d"), below=base)
+
+    assert merged(before) == merged(after) == ["d", "d/e", "d/e/new"]
+
+
+def test_a_whiteout_through_a_link_takes_nothing_away_outside(
+    add: Add, merged: Callable[[str], list[str]], tmp_path: Path
+) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "kept").write_text("k")
+    base = add(link("out", str(tmp_path / "outside")), folder("d"), entry("d/f", b"f"), link("in", "d"))
+    top = add(entry("out/.wh.kept"), entry("out/.wh..wh..opq"), entry("in/.wh.f"), below=base)
+
+    assert (tmp_path / "outside" / "kept").read_text() == "k"
+    assert merged(top) == ["d", "in", "out"]
+
+
+def test_what_the_root_folder_is_below_it_stays_where_a_layer_does_not_say(add: Add, layers: Layers) -> None:
+    base = add(folder(".", mode=0o711, uid=3, mtime=5000), entry("a", b"a"))
+    top = add(entry("b", b"b"), below=base)
+
+    for made in (base, top):
+        found = layers.folder(made).stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_mtime) == (0o711, 3, 5000)
+
+
+def test_folders_that_only_lead_to_what_is_new_keep_their_times(add: Add, layers: Layers) -> None:
+    base = add(folder("d", mtime=5000), entry("d/old", b"o"))
+    top = add(entry("d/new", b"n"), entry("d/.wh.old"), below=base)
+
+    assert (layers.folder(top) / "d").stat().st_mtime == 5000
+
+
+@pytest.mark.parametrize("form", ["gnu", "posix --sparse-version=0.0", "posix --sparse-version=0.1", "posix"])
+def test_sparse_files_stay_sparse(layers: Layers, tmp_path: Path, form: str) -> None:
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in" / "sparse").open("wb") as file:
+        for position in range(0, 60 << 20, 1 << 20):
+            file.seek(position)
+            file.write(b"x" * 5000)
+        file.truncate(64 << 20)
+    line = ["tar", "--sparse", *f"--format={form}".split(), "-C", str(tmp_path / "in"), "-c", "."]
+    data = subprocess.run(line, capture_output=True, check=True).stdout
+    made = layers.add("sha256:" + hashlib.sha256(data).hexdigest(), "", io.BytesIO(data), TAR, R)
+
+    path = layers.folder(made) / "sparse"
+    assert path.stat().st_blocks * 512 < 2 << 20
+    assert path.read_bytes() == (tmp_path / "in" / "sparse").read_bytes()
+
+
+def test_folders_deeper_than_can_be_removed_again_are_refused_and_leave_nothing(
+    add: Add, layers: Layers, tmp_path: Path
+) -> None:
+    made = add(entry("/".join("d" * 256), b"x"))
+    with pytest.raises(InnkeeperError, match="256 folders"):
+        add(entry("/".join("d" * 995), b"x"))
+    layers.remove(made)
+
+    assert os.listdir(tmp_path / "layers") == []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backends.errors import InnkeeperError, NotFound
+from backends.kernel import linux
 from backends.native.images import rootfs
 from backends.native.images.blobs import check_digest
 from backends.native.images.config import chain_ids
@@ -80,12 +81,14 @@ class Layers:
         chain_id = chain_ids((parent, diff_id))[-1] if parent else diff_id
         meta = {"chain_id": chain_id, "diff_id": diff_id, "parent": parent, "size_bytes": rootfs.size_of(draft / "fs")}
         (draft / "meta.json").write_text(json.dumps(meta))
+        _sync(draft)  # a power cut must not leave a layer that is there in name only
         try:
             draft.rename(self._place(chain_id))
         except OSError:
             if not self.has(chain_id):  # else somebody else was faster
                 raise
             shutil.rmtree(draft, ignore_errors=True)
+        _sync(self._folder)
         return chain_id
 
     def stack(self, chain_id: str) -> list[str]:
@@ -130,6 +133,15 @@ class Layers:
             if name.startswith("."):
                 shutil.rmtree(self._folder / name, ignore_errors=True)
         return gone
+
+
+def _sync(folder: Path) -> None:
+    """Write the file system that a folder is on to its disk."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        linux.syncfs(fd)
+    finally:
+        os.close(fd)
 
 
 class _Counted:

@@ -19,21 +19,20 @@ import shutil
 import stat
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Literal, NoReturn, cast
 
-from backends.kernel import linux
-from backends.kernel.capability import SetCapabilities
-from backends.kernel.mounts import MountOverlay, SetPropagation
+from backends.native.layers import seclusion
+from backends.native.layers.headers import BadLayer, Header
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
 _RESTORED = ("user.", "security.capability", "system.posix_acl_")
 _NOT_RESTORED = ("user.overlay.",)
 _BLOCK = 1 << 20
-_CAPABILITIES = ("CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_MKNOD", "CAP_SETFCAP")
 _CHECKED_BYTES = 64 << 20
 """After so much written the disk is looked at again."""
 
@@ -47,12 +46,11 @@ class Bounds:
     spare_bytes: int = 64 << 20
     """Of the disk, that no layer may take."""
 
+    depth: int = 256
+    """Folders in one another: what removes or lists them recurses."""
+
     memory_bytes: int = 2 << 30
     """Of this process: a tar's headers can be of any size."""
-
-
-class BadLayer(Exception):
-    """The archive is no layer, or one that is refused."""
 
 
 def main(request: str) -> None:
@@ -64,7 +62,9 @@ def main(request: str) -> None:
         preload()
         os.umask(0o022)  # modes of entries are set one by one; folders that no entry makes are 0755
         resource.setrlimit(resource.RLIMIT_AS, (bounds.memory_bytes, bounds.memory_bytes))
-        is_merged = _enter(asked["target"], asked["work"], asked["place"], asked["below"], in_userns=asked["in_userns"])
+        is_merged = seclusion.enter(
+            asked["target"], asked["work"], asked["place"], asked["below"], in_userns=asked["in_userns"]
+        )
         opaque = "" if is_merged or not asked["below"] else "user.overlay.opaque"
         Unpacker(bounds, opaque, in_userns=asked["in_userns"]).unpack(sys.stdin.buffer)
     except MemoryError:
@@ -86,42 +86,6 @@ def preload() -> None:
     "x".encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
-def _enter(target: str, work: str, place: str, below: Sequence[str], *, in_userns: bool) -> bool:
-    """Be in the tree to write to, with no way out; says whether it shows the layers below too."""
-    is_merged = False
-    root = target
-    if below:
-        linux.unshare(linux.CLONE_NEWNS)
-        SetPropagation().run()
-        try:
-            MountOverlay(tuple(below), target, work, place, in_userns, plain=True).run()
-            root, is_merged = place, True
-        except OSError as error:
-            if not in_userns:
-                raise BadLayer(f"cannot stack it on the layers below: {error.strerror}") from error
-    os.chroot(root)
-    os.chdir("/")
-    SetCapabilities(_CAPABILITIES, _CAPABILITIES).run()
-    return is_merged
-
-
-class _Header(tarfile.TarInfo):
-    """A header that notices how the archive ends: tarfile takes a damaged header for the end of the archive."""
-
-    @classmethod
-    def fromtarfile(cls, tarfile: tarfile.TarFile) -> _Header:
-        """Return the next header. Raises BadLayer for a damaged one."""
-        try:
-            return super().fromtarfile(tarfile)
-        except _DAMAGES as error:
-            raise BadLayer(f"damaged header: {error}") from None
-
-
-_DAMAGES = tuple(
-    getattr(tarfile, name) for name in ("InvalidHeaderError", "TruncatedHeaderError", "SubsequentHeaderError")
-)
-
-
 class Unpacker:
     """Does what a tar says in the root folder of this process."""
 
@@ -141,6 +105,9 @@ class Unpacker:
         """Folders that are known to be there."""
 
         self._times: dict[str, tuple[int, int]] = {}
+        self._times_below: dict[str, tuple[int, int]] = {}
+        """When folders were changed that this layer does not name, before something was put into them."""
+
         self._hidden: set[str] = set()
         """Folders that hide what is below."""
 
@@ -148,10 +115,11 @@ class Unpacker:
 
     def unpack(self, stream: IO[bytes], mode: Literal["r|", "r|*"] = "r|") -> None:
         """Take in all that the stream has. Raises BadLayer, tarfile.TarError, OSError."""
-        with tarfile.open(fileobj=stream, mode=mode, bufsize=_BLOCK, tarinfo=_Header, errorlevel=2) as archive:
+        with tarfile.open(fileobj=stream, mode=mode, bufsize=_BLOCK, tarinfo=Header, errorlevel=2) as archive:
             for entry in self._entries(archive):
-                path = _inside(entry.name)
+                path = _inside(entry.name, self._bounds.depth)
                 parent, name = os.path.split(path)
+                self._keep_times(parent)
                 if name.startswith(_WHITEOUT) and self._is_layer:
                     self._take_away(parent, name)
                 elif path == "/":
@@ -161,6 +129,7 @@ class Unpacker:
                     self._make_parent(parent)
                     self._make(archive, entry, path)
                     self._note(path)
+        self._times = self._times_below | self._times
         for path in sorted(self._times, reverse=True):  # deepest first: what is written in a folder changes its time
             os.utime(path, ns=self._times[path], follow_symlinks=False)
 
@@ -180,6 +149,18 @@ class Unpacker:
             self._holders.add(parent)
             parent = os.path.dirname(parent)
 
+    def _keep_times(self, parent: str) -> None:
+        """Note the times of folders that are about to be changed, by their paths without links."""
+        if parent in self._parents and parent != "/":
+            return
+        path = os.path.realpath(parent)
+        while path not in self._times_below:
+            with suppress(FileNotFoundError):
+                found = os.lstat(path)
+                if stat.S_ISDIR(found.st_mode):
+                    self._times_below[path] = found.st_mtime_ns, found.st_mtime_ns
+            path = os.path.dirname(path)
+
     def _make_parent(self, parent: str) -> None:
         if parent in self._parents:
             return
@@ -194,7 +175,7 @@ class Unpacker:
             if not is_there:
                 os.mkdir(path, 0o700)
         elif entry.islnk():
-            os.link(_inside(entry.linkname), path, follow_symlinks=False)
+            self._link(entry, path)
             return  # it has what the other has
         elif entry.issym():
             os.symlink(entry.linkname, path)
@@ -212,6 +193,15 @@ class Unpacker:
         else:
             raise BadLayer(f"{path}: an entry of an unknown type {entry.type!r}")
         self._finish(entry, path)
+
+    def _link(self, entry: tarfile.TarInfo, path: str) -> None:
+        target = _inside(entry.linkname, self._bounds.depth)
+        self._keep_times(os.path.dirname(target))
+        try:
+            os.link(target, path, follow_symlinks=False)
+        except OSError as error:
+            what = "a folder" if os.path.isdir(target) else f"what cannot be linked to ({error.strerror})"
+            raise BadLayer(f"{path[:200]} is a hard link to {what}: {entry.linkname[:200]!r}") from None
 
     def _clear(self, path: str, *, keeps_folder: bool) -> bool:
         """Make way for an entry; says whether there is a folder that stays."""
@@ -232,7 +222,9 @@ class Unpacker:
         shutil.rmtree(path)
         below = f"{path}/"
         self._parents.clear()
-        self._times = {key: value for key, value in self._times.items() if key != path and not key.startswith(below)}
+        for times in (self._times, self._times_below):
+            for key in [key for key in times if key == path or key.startswith(below)]:
+                del times[key]
         for known in (self._made, self._holders, self._hidden):
             known -= {key for key in known if key == path or key.startswith(below)}
 
@@ -361,11 +353,13 @@ class Unpacker:
             self._remove_lower(os.path.join(folder, name))
 
 
-def _inside(name: str) -> str:
+def _inside(name: str, depth: int) -> str:
     """Return the absolute path of an entry. Raises BadLayer for one that tries to climb out."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise BadLayer(f"{name!r} leads out of the layer")
+        raise BadLayer(f"{name[:200]!r} leads out of the layer")
+    if len(parts) > depth:
+        raise BadLayer(f"it has more than {depth} folders in one another")
     return "/" + "/".join(parts)
 
 
