@@ -93,7 +93,9 @@ class MountOverlay(KernelStep):
         return self._data_of(self.lower, self.upper, self.work)
 
     def _data_of(self, lower: Sequence[str], upper: str, work: str) -> str:
-        marks = (",userxattr" if self.in_userns else "") + (",redirect_dir=off,metacopy=off" if self.plain else "")
+        # In a user namespace the kernel has neither of these on, and refuses to be told so.
+        plain = ",redirect_dir=off,metacopy=off" if self.plain and not self.in_userns else ""
+        marks = (",userxattr" if self.in_userns else "") + plain
         writable = f",upperdir={_plain(upper)},workdir={_plain(work)}" if upper else ""
         return f"lowerdir={':'.join(map(_plain, lower))}{writable}{marks}"
 

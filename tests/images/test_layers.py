@@ -7,6 +7,7 @@ import io
 import os
 import stat
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -279,3 +280,28 @@ def test_folders_deeper_than_can_be_removed_again_are_refused_and_leave_nothing(
     layers.remove(made)
 
     assert os.listdir(tmp_path / "layers") == []
+
+
+def test_a_plain_users_layer_is_unpacked_on_top_of_those_below_too(add: Add, layers: Layers, tmp_path: Path) -> None:
+    base = add(folder("usr"), folder("usr/bin"), link("bin", "usr/bin"), folder("d"), entry("d/x", b"x"))
+    line = f"""import io, sys
+from backends.native.layers import unpacking
+unpacking.rootless.is_inside = lambda: True
+from pathlib import Path
+unpacking.unpack_tar(io.BytesIO(sys.stdin.buffer.read()), Path({str(tmp_path / "draft")!r}), {layers.stack(base)!r})
+"""
+    (tmp_path / "draft/fs").mkdir(parents=True)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for member, data in (entry("bin/a", b"a"), link("y", "d/x", tarfile.LNKTYPE), entry("d/.wh.x")):
+            archive.addfile(member, io.BytesIO(data) if data else None)
+    command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, "-c", line]
+    done = subprocess.run(command, input=buffer.getvalue(), capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr.decode()
+    here = tmp_path / "draft/fs"
+    assert sorted(os.listdir(here)) == ["d", "usr", "y"]
+    assert (here / "y").read_text() == "x"
+    assert (here / "usr/bin/a").read_text() == "a"
+    assert (here / "d/x").lstat().st_rdev == 0
+    assert not (here / "d/x").is_file()
