@@ -305,3 +305,13 @@ unpacking.unpack_tar(io.BytesIO(sys.stdin.buffer.read()), Path({str(tmp_path / "
     assert (here / "usr/bin/a").read_text() == "a"
     assert (here / "d/x").lstat().st_rdev == 0
     assert not (here / "d/x").is_file()
+
+
+@pytest.mark.parametrize("name", [".wh.a", "d/.wh..wh..opq", "a"])
+def test_an_entry_that_claims_to_be_endless_is_refused_at_once(layers: Layers, tmp_path: Path, name: str) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = 1 << 62
+    data = header.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(InnkeeperError, match="space"):
+        layers.add("sha256:" + hashlib.sha256(data).hexdigest(), "", io.BytesIO(data), TAR, R)
+    assert os.listdir(tmp_path / "layers") == []

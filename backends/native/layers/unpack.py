@@ -139,6 +139,8 @@ class Unpacker:
             count += 1
             if count > self._bounds.entries:
                 raise BadLayer(f"it has more than {self._bounds.entries} entries")
+            if cast(Any, archive).offset > self._bounds.total_bytes:  # tarfile counts its way there, also past the end
+                raise BadLayer(f"there is no space for it: it is larger than {self._bounds.total_bytes >> 20} MiB")
             yield entry
             cast(Any, archive).members = []  # it would keep them all
 
