@@ -117,6 +117,14 @@ def test_what_a_layer_takes_away_is_of_the_layers_below_only_wherever_it_stands(
     assert stack.sh("cat a/both") == "new"
 
 
+def test_what_a_layer_adds_through_a_link_it_does_not_take_away_by_the_other_path(stack: Stack) -> None:
+    stack.add(Tar().folder("usr").folder("usr/bin").file("usr/bin/old").symlink("bin", "usr/bin"))
+
+    stack.add(Tar().file("bin/new", b"1").gone("usr/bin/new").gone("bin/old"))
+
+    assert stack.paths == ["./bin", "./usr", "./usr/bin", "./usr/bin/new"]
+
+
 @pytest.mark.parametrize("comes_first", [True, False])
 def test_an_opaque_folder_hides_all_from_below_and_keeps_owner_mode_and_what_is_new(
     stack: Stack, comes_first: bool

@@ -71,7 +71,7 @@ def main(request: str) -> None:
         message = "a header of it needs more memory than a layer may"
     except Exception as error:  # the end of a process: it reports and is gone
         message = _said(error)
-    sys.stdout.write(message.replace("\n", " ")[:4000])
+    sys.stdout.write(message.replace("\n", " ")[:500])
 
 
 def _said(error: Exception) -> str:
@@ -119,6 +119,8 @@ class Unpacker:
             for entry in self._entries(archive):
                 path = _inside(entry.name, self._bounds.depth)
                 parent, name = os.path.split(path)
+                parent = self._real(parent)  # what it takes away is told from what it adds by their paths
+                path = os.path.join(parent, name)
                 self._keep_times(parent)
                 if name.startswith(_WHITEOUT) and self._is_layer:
                     self._take_away(parent, name)
@@ -151,11 +153,17 @@ class Unpacker:
             self._holders.add(parent)
             parent = os.path.dirname(parent)
 
+    def _real(self, parent: str) -> str:
+        """Return a folder's path without links."""
+        if parent in self._parents:
+            return parent
+        return os.path.realpath(parent)
+
     def _keep_times(self, parent: str) -> None:
         """Note the times of folders that are about to be changed, by their paths without links."""
         if parent in self._parents and parent != "/":
             return
-        path = os.path.realpath(parent)
+        path = parent
         while path not in self._times_below:
             with suppress(FileNotFoundError):
                 found = os.lstat(path)
@@ -198,7 +206,7 @@ class Unpacker:
 
     def _link(self, entry: tarfile.TarInfo, path: str) -> None:
         target = _inside(entry.linkname, self._bounds.depth)
-        self._keep_times(os.path.dirname(target))
+        self._keep_times(os.path.realpath(os.path.dirname(target)))
         try:
             os.link(target, path, follow_symlinks=False)
         except OSError as error:
