@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from widgets.bar import Bar
+from widgets.field import Field
 from widgets.line import Line, line, width_of
 from widgets.line_view import LineView
 
@@ -51,7 +52,7 @@ class Confirm(ModalScreen[bool]):
         with Vertical():
             yield body
             if self._word is not None:
-                yield Input(placeholder=self._word, select_on_focus=False, compact=True)
+                yield Field(placeholder=self._word, select_on_focus=False, compact=True)
             yield Bar()
 
     def on_mount(self) -> None:

@@ -14,6 +14,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 from widgets.bar import Bar
+from widgets.field import Field
 from widgets.glyphs import GLYPHS
 from widgets.line import Role, line
 from widgets.text import fit
@@ -52,7 +53,7 @@ class FormRow(Horizontal):
 
     def compose(self) -> ComposeResult:
         yield Bar()
-        yield Input(placeholder=self._hint, select_on_focus=False, compact=True)
+        yield Field(placeholder=self._hint, select_on_focus=False, compact=True)
 
     def on_mount(self) -> None:
         self._draw()

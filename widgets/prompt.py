@@ -13,6 +13,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from widgets.bar import Bar
+from widgets.field import Field
 from widgets.line import line, width_of
 
 Check = Callable[[str], str]
@@ -49,7 +50,7 @@ class Prompt(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Bar(classes="-label")
-            yield Input(self._value, placeholder=self._hint, select_on_focus=False, compact=True)
+            yield Field(self._value, placeholder=self._hint, select_on_focus=False, compact=True)
         yield Bar(classes="-problem")
 
     def on_mount(self) -> None:
