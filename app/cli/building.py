@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.cli.changes import print_changes
 from app.cli.operating import add_trace_option, tracing
 from app.cli.transfers import add_platform_option, add_transfer_options, transfer_options
 from backends.assets import Building, Committing
@@ -106,11 +107,7 @@ def diff_verb(args: argparse.Namespace, context: Context) -> int:
         assert isinstance(backend, Committing)
         committing: Committing = backend
         found = committing.changes(guest.ref)  # not ask(): it may take its time
-    if args.json:
-        context.out.json([{"kind": each.kind, "path": each.path, "size_bytes": each.size_bytes} for each in found])
-    else:
-        for each in found:
-            context.out.line(f"{each.kind} {each.path}")
+    print_changes(context, found, as_json=args.json)
     return 0
 
 

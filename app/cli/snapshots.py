@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.cli.changes import print_changes
 from app.cli.context import capability_of
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, on_guests
@@ -91,11 +92,7 @@ def _diff(args: argparse.Namespace, context: Context) -> int:
         assert isinstance(backend, SnapshotComparing)
         comparing: SnapshotComparing = backend
         found = comparing.snapshot_diff(guest.ref, args.name, args.other)  # not ask(): it may take its time
-    if args.json:
-        context.out.json([{"kind": each.kind, "path": each.path, "size_bytes": each.size_bytes} for each in found])
-    else:
-        for each in found:
-            context.out.line(f"{each.kind} {each.path}")
+    print_changes(context, found, as_json=args.json)
     return 0
 
 
