@@ -105,7 +105,8 @@ class Environment:
         """Make the folder ours; one that somebody else filled is left alone."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            if not (self.folder / MARKER).exists() and any(self.folder.iterdir()):
+            is_empty = not any(self.folder.iterdir())  # asked first: a second set-up may put its marker there now
+            if not is_empty and not (self.folder / MARKER).exists():
                 hint = "remove it, or name another in INNKEEPER_VENV"
                 raise SetUpFailed(f"{self.folder} was not made by inn, so it is left alone; {hint}")
             (self.folder / MARKER).touch()

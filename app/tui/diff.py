@@ -88,8 +88,9 @@ class CellDiff:
         if old == new:
             return
         row[x : x + len(new)] = new
-        for other in [other for other in self._strips[y] if x < other < x + len(new)]:
-            del self._strips[y][other]  # another cut of this line was written over
+        strips = self._strips[y]
+        for at in [at for at, cut in strips.items() if at < x + len(new) and x < at + cut.cell_length and at != x]:
+            del strips[at]  # another cut of this line was written over
         yield from ((x + start, new[start:end]) for start, end in _runs(old, new))
 
     # ---- writing

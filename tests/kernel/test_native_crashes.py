@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,11 @@ def test_clean_removes_the_cgroup_of_a_container_that_does_not_run(native: Nativ
     assert not groups_of(native, guest.ref.id)
 
 
+def is_gone(native: NativeBackend, guest: Guest) -> bool:
+    """True once the list has it no more."""
+    return guest.ref not in [each.ref for each in native.guests()]
+
+
 def mended(native: NativeBackend) -> bool:
     """True once nothing is lost, and a second clean finds nothing; what still ends by itself needs a moment."""
     native.clean(R)
@@ -231,10 +237,14 @@ def assert_whole(native: NativeBackend, root: Path) -> None:
         assert json.loads((root / "containers" / guest.ref.id / "config.json").read_text())["ociVersion"]
         if guest.state is GuestState.PAUSED:
             native.resume(guest.ref, R)
+        goes = native._store.record(guest.ref.id).auto_remove
         native.restart(guest.ref, R, timeout_s=0)
-        with suppress(WrongState):
+        with suppress(WrongState, *([NotFound] if goes else [])):
             native.stop(guest.ref, R, timeout_s=0)
-        assert now(native, guest).state is GuestState.STOPPED
+        if goes:
+            wait_until(partial(is_gone, native, guest))
+        else:
+            assert now(native, guest).state is GuestState.STOPPED
 
 
 def test_a_container_is_thawed_when_the_client_that_saved_it_is_killed(
