@@ -206,10 +206,11 @@ def _layout_pieces(update: LayoutUpdate) -> Iterable[tuple[int, int, Strip]]:
 
 
 def _chop_pieces(update: ChopsUpdate) -> Iterable[tuple[int, int, Strip]]:
+    """What reaches into a span, up to the end of the span: what is beyond it may be newer than its own turn."""
     for y, x1, x2 in update.spans:
         for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
-            if strip is not None and x <= x2 and end > x1:
-                yield y, x, strip
+            if strip is not None and x < x2 and end > x1:
+                yield y, x, strip if end <= x2 else strip.crop(0, x2 - x)
 
 
 def _sgr(style: Style, system: ColorSystem) -> str:

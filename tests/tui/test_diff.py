@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
-from textual._compositor import LayoutUpdate
+from textual._compositor import ChopsUpdate, LayoutUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 
@@ -116,6 +116,27 @@ def test_a_line_that_was_covered_in_its_middle_is_written_again_when_it_comes_ba
     for update in (whole, box, whole):
         terminal.write(diff.encode(update, CONSOLE, (WIDTH, HEIGHT)))
     assert "".join(cell[0] for cell in terminal.cells()[1]) == "a line as long as the sc"
+
+
+chops = st.lists(st.integers(1, WIDTH - 1), unique=True, max_size=3)
+spans = st.lists(st.tuples(st.integers(0, HEIGHT - 1), st.integers(0, WIDTH - 1), st.integers(1, WIDTH)), min_size=1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(frames, chops, spans)
+def test_a_part_of_the_screen_is_written_as_far_as_the_toolkit_writes_it(
+    rows_of_frames: list[list[list[tuple[str, Style | None]]]], cuts: list[int], parts: list[tuple[int, int, int]]
+) -> None:
+    plain, changed, diff = Terminal(WIDTH, HEIGHT), Terminal(WIDTH, HEIGHT), CellDiff()
+    edges = [0, *sorted(cuts), WIDTH]
+    for number, rows in enumerate(rows_of_frames):
+        strips = [strip_of(row) for row in rows]
+        pieces = [dict(zip(edges, strip.divide(edges[1:]), strict=False)) for strip in strips]
+        wanted = sorted((y, min(x1, x2 - 1), x2) for y, x1, x2 in parts)
+        update = layout(strips) if number == 0 else ChopsUpdate(pieces, wanted, [edges[1:]] * HEIGHT)
+        plain.write(update.render_segments(CONSOLE))
+        changed.write(diff.encode(update, CONSOLE, (WIDTH, HEIGHT)))
+        assert changed.cells() == plain.cells()
 
 
 @pytest.fixture
