@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.guest_json import guest_json
 from app.cli.operating import add_trace_option, tracing, wait_for
-from backends.base import Booting
+from backends.capabilities import Booting
 from backends.errors import InnkeeperError, PermissionDenied, Unsupported, os_error_text
 
 if TYPE_CHECKING:

@@ -250,7 +250,7 @@ def _templates(context: Context) -> list[tuple[str, str]]:
 
 
 def _snapshots(context: Context, name: str) -> list[tuple[str, str]]:
-    from backends.base import Snapshotting
+    from backends.capabilities import Snapshotting
 
     try:
         with context.workstation_for([name]) as station:

@@ -25,7 +25,7 @@ from app.cli.terminal import (
     need_terminal,
     terminal_size,
 )
-from backends.base import Attaching, Consoling, Executing, Holding, Waiting
+from backends.capabilities import Attaching, Consoling, Executing, Holding, Waiting
 from backends.container import ExecSpec
 from backends.errors import InnkeeperError, StartFailed
 from backends.sessions import Detachable, ExecSession

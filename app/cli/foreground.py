@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from app.cli.terminal import DETACH_KEYS, FORWARDED, DetachKeys, RawTerminal, Signals, terminal_size
-from backends.base import Attaching, Lifecycle, Logging, Streaming
+from backends.capabilities import Attaching, Lifecycle, Logging, Streaming
 from backends.errors import InnkeeperError, Unsupported
 from backends.sessions import AttachSession
 from backends.trace import Recorder

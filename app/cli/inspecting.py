@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from app.cli.context import capability_of
 from app.cli.figures import bytes_text
 from app.cli.operating import add_guests, step_line
-from backends.base import Processes
+from backends.capabilities import Processes
 from backends.errors import InnkeeperError
 
 if TYPE_CHECKING:

@@ -172,7 +172,7 @@ def wait_verb_arguments(parser: argparse.ArgumentParser) -> None:
 
 def wait_verb(args: argparse.Namespace, context: Context) -> int:
     """Wait for the guests, one after the other, and print their exit codes."""
-    from backends.base import Waiting
+    from backends.capabilities import Waiting
 
     first_failure = 0
     with context.workstation_for(args.guests) as station:

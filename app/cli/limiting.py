@@ -11,7 +11,8 @@ from app.cli.context import capability_of
 from app.cli.figures import figure_text
 from app.cli.guest_json import limits_json
 from app.cli.operating import add_guests, add_trace_option, on_guests
-from backends.base import Backend, Evidencing, Limiting
+from backends.base import Backend
+from backends.capabilities import Evidencing, Limiting
 from backends.errors import UsageError
 from backends.model import Limits
 

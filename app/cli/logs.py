@@ -19,7 +19,7 @@ from app.cli.clean import Cleaner
 from app.cli.context import capability_of
 from app.cli.figures import time_text
 from app.cli.operating import wait_for
-from backends.base import Logging
+from backends.capabilities import Logging
 
 if TYPE_CHECKING:
     from app.cli.context import Context

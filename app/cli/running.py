@@ -17,7 +17,7 @@ from app.cli.operating import tracing, wait_for
 from app.cli.run_options import add_create_options
 from app.cli.terminal import add_detach_keys, need_terminal, terminal_size
 from backends.assets import Transferring
-from backends.base import Creating, Holding, Removing, Waiting
+from backends.capabilities import Creating, Holding, Removing, Waiting
 from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NoSuchImage, NotFound, StartFailed, UsageError, os_error_text
 from backends.model import Guest, GuestRef, Limits

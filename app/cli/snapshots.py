@@ -11,7 +11,7 @@ from app.cli.context import capability_of
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, on_guests
 from backends.assets import SnapshotComparing
-from backends.base import Snapshotting
+from backends.capabilities import Snapshotting
 
 if TYPE_CHECKING:
     from app.cli.context import Context

@@ -49,7 +49,7 @@ class Command:
     """Default key in Textual's words, alternatives after a comma; empty if it has none."""
 
     capability: type[Any]
-    """Protocol of backends.base that the backend must have."""
+    """Protocol (of backends.base, capabilities or assets) that the backend must have."""
 
     action: Callable[..., object]
     """Called with backend, ref (unless needs_guest is False), recorder and the arguments."""

@@ -10,7 +10,7 @@ from app.core.assets import ASSETS
 from app.core.command import Argument, Command
 from app.core.lasting import LASTING
 from app.core.units import parse_duration
-from backends import base, container
+from backends import base, capabilities, container
 from backends.errors import UsageError
 from backends.model import Guest, GuestRef, GuestState, Limits, Snapshot
 from backends.trace import Recorder
@@ -38,57 +38,57 @@ def parse_signal(text: str) -> int:
     raise UsageError(f"{text!r} is no signal: expected a name or number, such as TERM or 15")
 
 
-def _start(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder) -> None:
+def _start(backend: capabilities.Lifecycle, ref: GuestRef, recorder: Recorder) -> None:
     backend.start(ref, recorder)
 
 
-def _stop(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
+def _stop(backend: capabilities.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
     backend.stop(ref, recorder, timeout_s=timeout_s)
 
 
-def _kill(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, signal: int | str) -> None:
+def _kill(backend: capabilities.Lifecycle, ref: GuestRef, recorder: Recorder, signal: int | str) -> None:
     backend.kill(ref, recorder, signal=parse_signal(str(int(signal) if isinstance(signal, int) else signal)))
 
 
-def _restart(backend: base.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
+def _restart(backend: capabilities.Lifecycle, ref: GuestRef, recorder: Recorder, timeout_s: float | None) -> None:
     backend.restart(ref, recorder, timeout_s=timeout_s)
 
 
-def _pause(backend: base.Pausing, ref: GuestRef, recorder: Recorder) -> None:
+def _pause(backend: capabilities.Pausing, ref: GuestRef, recorder: Recorder) -> None:
     backend.pause(ref, recorder)
 
 
-def _resume(backend: base.Pausing, ref: GuestRef, recorder: Recorder) -> None:
+def _resume(backend: capabilities.Pausing, ref: GuestRef, recorder: Recorder) -> None:
     backend.resume(ref, recorder)
 
 
-def _rename(backend: base.Renaming, ref: GuestRef, recorder: Recorder, name: str) -> None:
+def _rename(backend: capabilities.Renaming, ref: GuestRef, recorder: Recorder, name: str) -> None:
     backend.rename(ref, name, recorder)
 
 
-def _remove(backend: base.Removing, ref: GuestRef, recorder: Recorder, force: bool) -> None:
+def _remove(backend: capabilities.Removing, ref: GuestRef, recorder: Recorder, force: bool) -> None:
     backend.remove(ref, recorder, force=force)
 
 
-def _limit(backend: base.Limiting, ref: GuestRef, recorder: Recorder, **changes: object) -> Limits:
+def _limit(backend: capabilities.Limiting, ref: GuestRef, recorder: Recorder, **changes: object) -> Limits:
     if not changes:
         raise UsageError("limit: which limit is to be changed?")
     return backend.set_limits(ref, changes, recorder)
 
 
-def _snapshot_create(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> Snapshot:
+def _snapshot_create(backend: capabilities.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> Snapshot:
     return backend.snapshot_create(ref, name, recorder)
 
 
-def _snapshot_restore(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
+def _snapshot_restore(backend: capabilities.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
     backend.snapshot_restore(ref, name, recorder)
 
 
-def _snapshot_remove(backend: base.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
+def _snapshot_remove(backend: capabilities.Snapshotting, ref: GuestRef, recorder: Recorder, name: str) -> None:
     backend.snapshot_remove(ref, name, recorder)
 
 
-def _create(backend: base.Creating, recorder: Recorder, spec: container.ContainerSpec) -> Guest:
+def _create(backend: capabilities.Creating, recorder: Recorder, spec: container.ContainerSpec) -> Guest:
     return backend.create(spec, recorder)
 
 
@@ -128,7 +128,7 @@ COMMANDS: dict[str, Command] = {
             "Start",
             "Start a guest that is not running.",
             "s",
-            base.Lifecycle,
+            capabilities.Lifecycle,
             _start,
             states=frozenset({CREATED, STOPPED, LOST, RESTARTING}),
         ),
@@ -138,7 +138,7 @@ COMMANDS: dict[str, Command] = {
             "Stop",
             "Ask a guest to end, and end a container by force after a time.",
             "S",
-            base.Lifecycle,
+            capabilities.Lifecycle,
             _stop,
             states=frozenset({RUNNING, PAUSED, RESTARTING}),
             arguments=(_TIMEOUT,),
@@ -149,7 +149,7 @@ COMMANDS: dict[str, Command] = {
             "Kill",
             "Send a signal to a guest; without one it ends at once, by force.",
             "X",
-            base.Lifecycle,
+            capabilities.Lifecycle,
             _kill,
             destructive=True,
             states=frozenset({RUNNING, PAUSED, STOPPING, LOST, RESTARTING}),
@@ -161,7 +161,7 @@ COMMANDS: dict[str, Command] = {
             "Restart",
             "Stop a guest and start it again.",
             "r",
-            base.Lifecycle,
+            capabilities.Lifecycle,
             _restart,
             destructive=True,
             arguments=(_TIMEOUT,),
@@ -173,7 +173,7 @@ COMMANDS: dict[str, Command] = {
             "Pause",
             "Freeze all processes of a guest.",
             "p",
-            base.Pausing,
+            capabilities.Pausing,
             _pause,
             states=frozenset({RUNNING}),
         ),
@@ -183,7 +183,7 @@ COMMANDS: dict[str, Command] = {
             "Resume",
             "Let a paused guest go on.",
             "p",
-            base.Pausing,
+            capabilities.Pausing,
             _resume,
             states=frozenset({PAUSED}),
         ),
@@ -193,7 +193,7 @@ COMMANDS: dict[str, Command] = {
             "Rename",
             "Give a guest another name.",
             "",
-            base.Renaming,
+            capabilities.Renaming,
             _rename,
             arguments=(_NEW_NAME,),
         ),
@@ -203,7 +203,7 @@ COMMANDS: dict[str, Command] = {
             "Remove",
             "Remove a guest and all that belongs to it, for good.",
             "D,delete",
-            base.Removing,
+            capabilities.Removing,
             _remove,
             destructive=True,
             arguments=(_FORCE,),
@@ -214,7 +214,7 @@ COMMANDS: dict[str, Command] = {
             "Limits",
             "Change what a guest may use, at once.",
             "L",
-            base.Limiting,
+            capabilities.Limiting,
             _limit,
             takes_limits=True,
         ),
@@ -224,7 +224,7 @@ COMMANDS: dict[str, Command] = {
             "Undo limit",
             "Take back the last change of a limit.",
             "u",
-            base.Limiting,
+            capabilities.Limiting,
             _limit,
             takes_limits=True,
         ),
@@ -234,7 +234,7 @@ COMMANDS: dict[str, Command] = {
             "Redo limit",
             "Make a change of a limit again that was taken back.",
             "ctrl+r",
-            base.Limiting,
+            capabilities.Limiting,
             _limit,
             takes_limits=True,
         ),
@@ -244,7 +244,7 @@ COMMANDS: dict[str, Command] = {
             "Snapshot",
             "Save the present state of a guest under a name.",
             "n",
-            base.Snapshotting,
+            capabilities.Snapshotting,
             _snapshot_create,
             arguments=(_SNAPSHOT,),
         ),
@@ -254,7 +254,7 @@ COMMANDS: dict[str, Command] = {
             "Restore",
             "Take a guest back to a snapshot; what it did since is lost.",
             "",
-            base.Snapshotting,
+            capabilities.Snapshotting,
             _snapshot_restore,
             destructive=True,
             arguments=(_SNAPSHOT,),
@@ -265,7 +265,7 @@ COMMANDS: dict[str, Command] = {
             "Remove snapshot",
             "Remove a snapshot; the others stay whole.",
             "",
-            base.Snapshotting,
+            capabilities.Snapshotting,
             _snapshot_remove,
             destructive=True,
             arguments=(_SNAPSHOT,),
@@ -276,7 +276,7 @@ COMMANDS: dict[str, Command] = {
             "Create",
             "Make a container from an image.",
             "C",
-            base.Creating,
+            capabilities.Creating,
             _create,
             arguments=(_SPEC,),
             needs_guest=False,

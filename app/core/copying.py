@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from backends.base import Copying
+from backends.capabilities import Copying
 from backends.container import Archive
 from backends.errors import InnkeeperError, NotFound, UsageError, os_error_text
 from backends.kernel import linux

@@ -14,7 +14,8 @@ from app.core.fleet import Fleet
 from app.core.operations import Operation, OperationLog
 from app.core.undo import LimitChange, UndoStack, change_between
 from app.core.watching import OperationWatcher
-from backends.base import Backend, Limiting
+from backends.base import Backend
+from backends.capabilities import Limiting
 from backends.errors import (
     BackendUnavailable,
     InnkeeperError,

@@ -6,24 +6,26 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from app.core.command import Argument, Command
-from backends import base
+from backends import capabilities
 from backends.container import CheckpointOptions, RestartPolicy
 from backends.errors import InnkeeperError
 from backends.model import Guest, GuestRef, GuestState
 from backends.trace import Recorder
 
 
-def _set_restart(backend: base.Restarting, ref: GuestRef, recorder: Recorder, restart: RestartPolicy | str) -> None:
+def _set_restart(
+    backend: capabilities.Restarting, ref: GuestRef, recorder: Recorder, restart: RestartPolicy | str
+) -> None:
     policy = RestartPolicy.parse(restart) if isinstance(restart, str) else restart
     backend.set_restart_policy(ref, policy, recorder)
 
 
-def _clear_log(backend: base.LogClearing, ref: GuestRef, recorder: Recorder) -> None:
+def _clear_log(backend: capabilities.LogClearing, ref: GuestRef, recorder: Recorder) -> None:
     backend.clear_log(ref, recorder)
 
 
 def _copy_in(
-    backend: base.Copying, ref: GuestRef, recorder: Recorder, source: str | BinaryIO, path: str, follow: bool
+    backend: capabilities.Copying, ref: GuestRef, recorder: Recorder, source: str | BinaryIO, path: str, follow: bool
 ) -> None:
     from app.core import copying  # which needs tarfile
 
@@ -31,7 +33,7 @@ def _copy_in(
 
 
 def _copy_out(
-    backend: base.Copying,
+    backend: capabilities.Copying,
     ref: GuestRef,
     recorder: Recorder,
     path: str,
@@ -44,21 +46,23 @@ def _copy_out(
     copying.out_of_guest(backend, ref, path, target, follow=follow, keeps_owner=archive)
 
 
-def _boot(backend: base.Booting, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
+def _boot(backend: capabilities.Booting, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
     return backend.boot(recorder)
 
 
-def _halt(backend: base.Booting, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
+def _halt(backend: capabilities.Booting, recorder: Recorder) -> Sequence[tuple[Guest, InnkeeperError | None]]:
     return backend.halt(recorder)
 
 
 def _checkpoint(
-    backend: base.Checkpointing, ref: GuestRef, recorder: Recorder, options: CheckpointOptions | None
+    backend: capabilities.Checkpointing, ref: GuestRef, recorder: Recorder, options: CheckpointOptions | None
 ) -> None:
     backend.checkpoint(ref, options or CheckpointOptions(), recorder)
 
 
-def _restore(backend: base.Checkpointing, ref: GuestRef, recorder: Recorder, options: CheckpointOptions | None) -> None:
+def _restore(
+    backend: capabilities.Checkpointing, ref: GuestRef, recorder: Recorder, options: CheckpointOptions | None
+) -> None:
     backend.restore(ref, options or CheckpointOptions(), recorder)
 
 
@@ -88,7 +92,7 @@ LASTING: tuple[Command, ...] = (
         "Restart policy",
         "Change when a guest is started again by itself.",
         "",
-        base.Restarting,
+        capabilities.Restarting,
         _set_restart,
         arguments=(_POLICY,),
     ),
@@ -98,7 +102,7 @@ LASTING: tuple[Command, ...] = (
         "Clear log",
         "Throw away what a guest has printed so far.",
         "",
-        base.LogClearing,
+        capabilities.LogClearing,
         _clear_log,
         destructive=True,
     ),
@@ -108,7 +112,7 @@ LASTING: tuple[Command, ...] = (
         "Copy into",
         "Copy a file or folder of the host into a guest.",
         "",
-        base.Copying,
+        capabilities.Copying,
         _copy_in,
         arguments=(Argument("source", str, "Path on the host.", required=True), _PATH, _FOLLOW),
     ),
@@ -118,7 +122,7 @@ LASTING: tuple[Command, ...] = (
         "Copy out of",
         "Copy a file or folder of a guest to the host.",
         "",
-        base.Copying,
+        capabilities.Copying,
         _copy_out,
         arguments=(
             _PATH,
@@ -133,7 +137,7 @@ LASTING: tuple[Command, ...] = (
         "Checkpoint",
         "Write the processes of a guest to disk, and end it.",
         "",
-        base.Checkpointing,
+        capabilities.Checkpointing,
         _checkpoint,
         destructive=True,
         states=frozenset({GuestState.RUNNING, GuestState.PAUSED}),
@@ -145,7 +149,7 @@ LASTING: tuple[Command, ...] = (
         "Restore processes",
         "Bring a guest back to life from its checkpoint.",
         "",
-        base.Checkpointing,
+        capabilities.Checkpointing,
         _restore,
         states=frozenset({GuestState.CREATED, GuestState.STOPPED}),
         arguments=(_OPTIONS,),
@@ -156,7 +160,7 @@ LASTING: tuple[Command, ...] = (
         "Boot",
         "Start the guests that their restart policies want when the host comes up.",
         "",
-        base.Booting,
+        capabilities.Booting,
         _boot,
         needs_guest=False,
     ),
@@ -166,7 +170,7 @@ LASTING: tuple[Command, ...] = (
         "Halt",
         "Stop all guests so that the next boot starts them again.",
         "",
-        base.Booting,
+        capabilities.Booting,
         _halt,
         needs_guest=False,
     ),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from app.core.workstation import Workstation
-from backends.base import Telling
+from backends.capabilities import Telling
 from backends.errors import InnkeeperError
 from backends.events import Event, GuestAdded, GuestChanged, GuestEvent, GuestGone
 from backends.model import Guest, GuestRef, GuestState

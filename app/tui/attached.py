@@ -7,7 +7,8 @@ import socket
 import threading
 from typing import Protocol
 
-from backends.base import Attaching, Backend, Logging
+from backends.base import Backend
+from backends.capabilities import Attaching, Logging
 from backends.errors import InnkeeperError, Unsupported
 from backends.model import GuestRef
 from backends.sessions import AttachSession

@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Sequence
 
-from backends.base import Logging
+from backends.capabilities import Logging
 from backends.errors import InnkeeperError
 from backends.model import GuestRef, LogLine
 

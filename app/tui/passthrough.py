@@ -14,7 +14,8 @@ import tty
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backends.base import Backend, Consoling, Executing
+from backends.base import Backend
+from backends.capabilities import Consoling, Executing
 from backends.container import ExecSpec
 from backends.errors import Unsupported
 from backends.model import GuestRef

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from app.core.commands import COMMANDS
 from app.tui.asker import Answer
 from app.tui.attached import why_not_attached
-from backends.base import Attaching, Backend, Consoling, Executing
+from backends.base import Backend
+from backends.capabilities import Attaching, Consoling, Executing
 from widgets.guest_row import GuestRow
 from widgets.text import clean
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from backends.base import Creating, Executing, Lifecycle, Processes, Removing
 from backends.benchmark import BenchGuest
+from backends.capabilities import Creating, Executing, Lifecycle, Processes, Removing
 from backends.container import ContainerSpec, ExecSpec
 from backends.errors import InnkeeperError, TimedOut
 from backends.kernel import procfs

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from backends.base import Backend, Cleaning, Closing, Creating, Lifecycle, Limiting, Removing
+from backends.base import Backend, Cleaning, Closing
+from backends.capabilities import Creating, Lifecycle, Limiting, Removing
 from backends.container import ContainerSpec
 from backends.errors import InnkeeperError, NotFound
 from backends.model import Guest, GuestRef, GuestState

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Cleaning, Closing, Removing
+from backends.base import Cleaning, Closing
+from backends.capabilities import Removing
 from backends.registry import BackendConfig, make
 from backends.trace import Recorder
 from tests.cli.conftest import Inn

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from backends.base import Backend, Creating, Lifecycle, Removing
+from backends.base import Backend
+from backends.capabilities import Creating, Lifecycle, Removing
 from backends.errors import InnkeeperError, NotFound
 from backends.metrics import Sample
 from backends.model import Guest, GuestRef, Limits
@@ -210,7 +211,7 @@ def settable(subject: Subject, guest: Guest) -> dict[str, str]:
 
 
 def _limiting() -> type[Any]:
-    from backends.base import Limiting
+    from backends.capabilities import Limiting
 
     return Limiting
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.assets import Cloning, SnapshotComparing, Templating
-from backends.base import Snapshotting
+from backends.capabilities import Snapshotting
 from backends.errors import AlreadyExists, NotFound
 from backends.model import GuestState
 from tests.contract.conftest import Subject, recorder

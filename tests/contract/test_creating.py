@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.assets import Images
-from backends.base import Creating
+from backends.capabilities import Creating
 from backends.container import ContainerSpec
 from backends.errors import AlreadyExists, Busy, NotFound
 from backends.model import GuestState, Limits

@@ -7,7 +7,7 @@ import tarfile
 
 import pytest
 
-from backends.base import Booting, Copying, Lifecycle, LogClearing, Logging, Restarting, Telling
+from backends.capabilities import Booting, Copying, Lifecycle, LogClearing, Logging, Restarting, Telling
 from backends.container import RestartPolicy
 from backends.errors import NotFound, UsageError
 from backends.model import GuestRef

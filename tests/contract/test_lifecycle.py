@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from backends.base import Lifecycle, Limiting, Logging, Pausing, Processes, Removing, Renaming, Snapshotting, Waiting
+from backends.capabilities import (
+    Lifecycle,
+    Limiting,
+    Logging,
+    Pausing,
+    Processes,
+    Removing,
+    Renaming,
+    Snapshotting,
+    Waiting,
+)
 from backends.errors import AlreadyExists, NotFound, TimedOut, UsageError, WrongState
 from backends.model import GuestKind, GuestRef, GuestState
 from tests.contract.conftest import Subject, recorder

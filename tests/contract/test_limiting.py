@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from backends.base import Evidencing, Lifecycle, Limiting
+from backends.capabilities import Evidencing, Lifecycle, Limiting
 from backends.errors import InnkeeperError
 from backends.metrics import Sample
 from backends.model import Guest, Limits

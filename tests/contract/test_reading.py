@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
-from backends.base import Lifecycle, Logging, Processes
+from backends.capabilities import Lifecycle, Logging, Processes
 from backends.metrics import Sample
 from backends.model import GuestKind, LogLine
 from tests.contract.conftest import Subject, recorder

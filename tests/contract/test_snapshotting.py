@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.base import Snapshotting
+from backends.capabilities import Snapshotting
 from backends.errors import AlreadyExists, NotFound, UsageError
 from backends.model import GuestState
 from tests.contract.conftest import Subject, recorder

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.base import Cleaning, Closing, Creating, Lifecycle, Removing
+from backends.base import Cleaning, Closing
+from backends.capabilities import Creating, Lifecycle, Removing
 from backends.container import ContainerSpec
 from backends.model import GuestState
 from backends.registry import BackendConfig, make

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from app.tui.log_follower import LogFollower
 from app.tui.messages import Batch
 from app.tui.pages.page import Page
-from backends.base import Logging
+from backends.capabilities import Logging
 from backends.errors import InnkeeperError
 from backends.model import GuestRef
 from widgets.guest_row import GuestRow

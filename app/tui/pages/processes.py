@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.tui.messages import Batch
 from app.tui.pages.page import Page
-from backends.base import Processes
+from backends.capabilities import Processes
 from backends.model import GuestProcess
 from widgets.guest_row import GuestRow
 from widgets.process_list import process_head, process_lines

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from app.tui.messages import Batch
 from app.tui.pages.page import Page, ended_for
-from backends.base import Snapshotting
+from backends.capabilities import Snapshotting
 from backends.model import Snapshot
 from widgets.guest_row import GuestRow
 from widgets.line_view import LineView

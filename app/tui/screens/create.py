@@ -18,7 +18,8 @@ from app.tui.messages import Batch
 from app.tui.roster import Roster
 from app.tui.screens.base import BaseScreen
 from backends.assets import ImageKeeping, Images, Networks
-from backends.base import Backend, Creating
+from backends.base import Backend
+from backends.capabilities import Creating
 from backends.container import ContainerSpec
 from backends.errors import BackendUnavailable, InnkeeperError
 from backends.events import OperationEnded

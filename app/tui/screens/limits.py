@@ -17,7 +17,8 @@ from app.tui.asker import Answer, Asker
 from app.tui.limit_book import Facts, LimitBook, evidence, names_line
 from app.tui.messages import Batch, CoreChanged
 from app.tui.roster import Roster
-from backends.base import Backend, Limiting
+from backends.base import Backend
+from backends.capabilities import Limiting
 from backends.errors import InnkeeperError, Unsupported
 from backends.model import Guest, GuestRef
 from widgets.bar import Bar

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from backends import registry
-from backends.base import Executing
+from backends.capabilities import Executing
 from backends.errors import BackendUnavailable, UsageError
 from backends.metrics import Rates, Sample, rates
 from backends.model import Guest, GuestKind, GuestState
