@@ -186,7 +186,8 @@ class Spawner:
         elif operation == "run":
             self._run(client, message)
         elif operation == "look":
-            protocol.send(client, {"ok": True})
+            with suppress(protocol.Closed, OSError):  # who wakes us need not wait for an answer
+                protocol.send(client, {"ok": True})
             self._look()
             if not rootless.is_inside():
                 self._names.see_to_it_if_needed()

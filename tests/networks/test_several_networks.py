@@ -72,6 +72,15 @@ def test_names_come_and_go_with_connect_and_disconnect(
     assert asked(output_of, other, "web") == {"web": web.addresses[0]}
 
 
+def test_the_first_container_that_comes_to_a_network_finds_names_though_it_began_with_none(
+    native: NativeBackend, run: Run, output_of: Show, front: str
+) -> None:
+    lonely = run("sleep", "100", name="lonely", network="none")
+    native.network_connect(lonely.ref, Attachment(front, aliases=("other",)), R)
+    (address, _) = now(native, lonely).addresses
+    wait_until(lambda: asked(output_of, lonely, "lonely", "other") == {"lonely": address, "other": address})
+
+
 def test_a_container_without_a_way_out_gets_none_through_names(
     native: NativeBackend, run: Run, output_of: Show, back: str
 ) -> None:
