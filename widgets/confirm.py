@@ -28,7 +28,7 @@ class Confirm(ModalScreen[bool]):
     }
     Confirm LineView { height: auto; max-height: 12; }
     Confirm Input { margin: 1 0 0 0; }
-    Confirm Bar { margin: 1 0 0 0; }
+    Confirm Bar { height: 1; margin: 1 0 0 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "decline", "no", show=False, id="confirm.no"),

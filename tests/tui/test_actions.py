@@ -52,6 +52,7 @@ async def test_kill_asks_and_does_nothing_unless_agreed(open_screen: Open, answe
         await driver.press("X")
         await driver.until(lambda: isinstance(driver.app.screen, Confirm))
         assert "Kill web-1?" in driver.text
+        await driver.see("y kill   n Esc leave it")
         await driver.press(answer)
         assert driver.guest("web-1").state is GuestState.RUNNING
         assert not driver.app.station.operations()
@@ -100,6 +101,16 @@ async def test_marked_guests_to_which_it_does_not_apply_are_skipped_and_told(ope
         await driver.press("s")
         await driver.until(lambda: driver.guest("queue").state is GuestState.RUNNING)
         await driver.see("queue: done")
+
+
+async def test_an_error_that_is_longer_than_the_screen_is_shown_whole(open_screen: Open) -> None:
+    async with open_screen(size=(60, 20)) as driver:
+        reason = "the registry says " + "no " * 30 + "and that is all"
+        driver.main.say(reason, "bad")
+        await driver.see("that is all")
+        await driver.see("q quit")
+        driver.main.say("short again")
+        await driver.until(lambda: "that is all" not in driver.text)
 
 
 async def test_n_makes_a_snapshot_with_the_name_that_is_typed(open_screen: Open) -> None:

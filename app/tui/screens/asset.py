@@ -24,6 +24,7 @@ from widgets.bar import Bar
 from widgets.line import Line, Span, line
 from widgets.line_view import LineView
 from widgets.list_table import ListTable
+from widgets.news_bar import NewsBar
 from widgets.text import clean
 
 R = TypeVar("R")
@@ -120,7 +121,7 @@ class AssetScreen(BaseScreen, Generic[R]):
         with Container(id="body"):
             yield self.make_table()
             yield self.make_pane()
-        yield Bar(id="message")
+        yield NewsBar(id="message")
         yield Bar(id="keys")
 
     def on_mount(self) -> None:

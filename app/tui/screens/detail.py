@@ -16,6 +16,7 @@ from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.guest_row import GuestRow
 from widgets.line import Span
+from widgets.news_bar import NewsBar
 
 
 class DetailScreen(BaseScreen):
@@ -38,7 +39,7 @@ class DetailScreen(BaseScreen):
     def compose(self) -> ComposeResult:
         yield Bar(id="status")
         yield self.shown
-        yield Bar(id="message")
+        yield NewsBar(id="message")
         yield Bar(id="keys")
 
     def on_mount(self) -> None:

@@ -22,6 +22,7 @@ from widgets.guest_column import BY_NAME
 from widgets.guest_row import GuestRow
 from widgets.guest_table import GuestTable
 from widgets.line import Span
+from widgets.news_bar import NewsBar
 from widgets.text import clean
 
 BESIDE_WIDTH = 180
@@ -72,7 +73,7 @@ class MainScreen(BaseScreen):
         yield Bar(id="status")
         with Container(id="body"):
             yield GuestTable(id="guests")
-        yield Bar(id="message")
+        yield NewsBar(id="message")
         yield Bar(id="keys")
 
     def on_mount(self) -> None:
