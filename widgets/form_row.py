@@ -31,8 +31,10 @@ class FormRow(Horizontal):
     FormRow Input { width: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,enter", "app.focus_next", "next field", show=False, id="form.next"),
-        Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous"),
+        # With priority: the text would take them for itself, and letters that follow in the same packet would still
+        # go to the field that one leaves.
+        Binding("down,enter", "app.focus_next", "next field", show=False, id="form.next", priority=True),
+        Binding("up", "app.focus_previous", "previous field", show=False, id="form.previous", priority=True),
     ]
 
     @dataclass

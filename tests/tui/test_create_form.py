@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+from textual import events
+
+from app.tui.application import InnkeeperApp
 from app.tui.screens.create import CreateScreen
 from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
@@ -107,3 +111,36 @@ async def test_buttons_and_switches_all_fit_a_small_terminal(open_screen: Open) 
         await open_form(driver)
         for text in ("Create and start", "--init", "-t terminal", "Restart"):
             assert text in driver.text
+
+
+@pytest.mark.parametrize("key", ["down", "enter"])
+async def test_the_keys_that_people_try_go_from_field_to_field(open_screen: Open, key: str) -> None:
+    async with open_screen(size=SMALL) as driver:
+        screen = await open_form(driver)
+        await driver.press(key)
+        await driver.until(lambda: screen.row("command").input.has_focus)
+        await driver.press("up")
+        await driver.until(lambda: screen.row("name").input.has_focus)
+
+
+async def test_a_form_that_is_filled_in_one_packet_is_filled_as_it_was_typed(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=8)
+    async with open_screen(backend, size=SMALL) as driver:
+        await driver.choose("db")
+        in_one_packet(driver.app, "C", "h", "u", "r", "r", "y", "down", "r", "u", "n", "tab", "1", "f9")
+        await driver.until(lambda: any(each.name == "hurry" for each in backend.guests()))
+        await driver.see("STATE")
+        assert driver.guest("hurry").limits.cpus == 1
+
+
+async def test_a_problem_that_is_longer_than_a_line_is_shown_whole(open_screen: Open) -> None:
+    async with open_screen(size=SMALL) as driver:
+        screen = await open_form(driver)
+        screen.row("ports").input.value = "an" * 20 + "/tcp"
+        await driver.until(lambda: "such as 8080:80" in driver.text)
+
+
+def in_one_packet(app: InnkeeperApp, *keys: str) -> None:
+    """Type keys so fast that all are there before the first is looked at."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.timer import Timer
+from textual.widgets import Input
 
 from app.core.draft import FIELDS, SWITCHES, Draft, ImageDefaults
 from app.core.run_line import run_line
@@ -28,12 +29,16 @@ from widgets.bar import Bar
 from widgets.choice_row import ChoiceRow
 from widgets.form_row import FormRow
 from widgets.glyphs import GLYPHS
-from widgets.line import Line, line, wrap
+from widgets.line import EMPTY, line, wrap
 from widgets.line_view import LineView
+from widgets.news_bar import NewsBar
 from widgets.text import clean
 
 SETTLE_S = 0.4
 """What is typed is shown to the backend when the fingers rest."""
+
+_MOVES = {"down": 1, "enter": 1, "tab": 1, "up": -1, "shift+tab": -1}
+"""Keys that go from field to field, and which way."""
 
 BUTTONS = ("Create and start", "Create", "Start anew", "Back")
 
@@ -58,8 +63,8 @@ class CreateScreen(BaseScreen):
         Binding("ctrl+y", "copy_line", "copy the command line", show=False, id="form.copy"),
         Binding("y", "copy_line", "copy the command line", show=False, id="form.copy_too"),
         Binding("q", "back", "back; what is written stays", show=False, id="form.back_too"),
-        Binding("tab", "app.focus_next", "next field", show=False, id="focus.next"),
-        Binding("shift+tab", "app.focus_previous", "previous field", show=False, id="focus.previous"),
+        Binding("tab", "app.focus_next", "next field", show=False, id="focus.next", priority=True),
+        Binding("shift+tab", "app.focus_previous", "previous field", show=False, id="focus.previous", priority=True),
     ]
 
     def __init__(self, roster: Roster, image: str, backend: str | None) -> None:
@@ -70,6 +75,10 @@ class CreateScreen(BaseScreen):
         self._asked_image = ""
         self._operation_id: int | None = None
         self._settle: Timer | None = None
+        self._early: list[events.Key | Callable[[], object]] = []
+        """Keys, and what they led to, before the form had the keys."""
+
+        self._has_begun = False
 
     def compose(self) -> ComposeResult:
         yield Bar(id="status")
@@ -82,7 +91,7 @@ class CreateScreen(BaseScreen):
             yield Bar(id="problem")
             yield LineView(id="line")
             yield ChoiceRow(BUTTONS, id="buttons")
-        yield Bar(id="message")
+        yield NewsBar(id="message")
         yield Bar(id="keys")
 
     def on_mount(self) -> None:
@@ -93,10 +102,19 @@ class CreateScreen(BaseScreen):
             self.say("as you left it; Start anew forgets it")
         self.query_one("#line", LineView).empty_text = ""
         self._put()
-        self.row("name" if self._image else "image").input.focus()
+        self._to_first()
         self.call_after_refresh(self._begin)
 
+    def _to_first(self) -> None:
+        self.set_focus(self.row("name" if self._image else "image").input)
+
     def _begin(self) -> None:
+        self._has_begun = True
+        for early in self._early:
+            if isinstance(early, events.Key):
+                self.take_early(early)
+            else:
+                self._when_typed(early)
         self.show_status()
         self._look()
         self._ask_facts()
@@ -127,6 +145,46 @@ class CreateScreen(BaseScreen):
             self.row(each.name).put(self.draft.text(each.name))
         on = frozenset(index for index, (name, _, _) in enumerate(SWITCHES) if name in self.draft.switches)
         self.query_one("#switches", ChoiceRow).turn_on(on)
+
+    # ---- keys in a hurry
+
+    def take_early(self, event: events.Key) -> bool:
+        """Take a key that was typed before the form had the keys; False if it is no such key."""
+        moves = _MOVES.get(event.key, 0)
+        if not moves and not event.is_printable:
+            return False
+        if not self._has_begun:
+            self._early.append(event)
+            return True
+        field = self.focused
+        if not isinstance(field, Input):
+            return False
+        if moves:
+            (self.focus_next if moves > 0 else self.focus_previous)()
+        elif event.character is not None:
+            field.insert_text_at_cursor(event.character)
+        return True
+
+    def _when_typed(self, then: Callable[[], object]) -> None:
+        """Go on when all keys that came before are in their fields, and take in what is written there."""
+        if not self._has_begun:
+            self._early.append(then)
+            return
+        fields = [self.row(each.name) for each in FIELDS]
+        left = len(fields)
+
+        def heard() -> None:
+            nonlocal left
+            left -= 1
+            if left or not self.is_up:
+                return
+            for row in fields:
+                if row.input.value != self.draft.text(row.field_name):
+                    self.draft = self.draft.written(row.field_name, row.input.value)
+            then()
+
+        for row in fields:
+            row.input.call_later(heard)
 
     # ---- what the image says
 
@@ -208,15 +266,16 @@ class CreateScreen(BaseScreen):
             self.row(each.name).mark(each.name in problems)
         here = self._field_here()
         problem = problems.get(here) or next(iter(problems.values()), "") or self._backend_problem
-        told: Line = line((f" {GLYPHS.warning} {problem}", "bad" if problems else "warn")) if problem else ()
-        self.query_one("#problem", Bar).set(told)
-        self.query_one("#meaning", Bar).set(line((f" {self._meaning(here)}", "dim")))
         view = self.query_one("#line", LineView)
+        width = max(30, view.size.width - 1)
+        told = line((f" {GLYPHS.warning} {problem}", "bad" if problems else "warn")) if problem else EMPTY
+        first, *rest = wrap(told, width, 3)
+        self.query_one("#problem", Bar).set(first)
+        self.query_one("#meaning", Bar).set(line((f" {self._meaning(here)}", "dim")))
         if problems:
-            view.show([line((" the command line stands here when all of the form makes sense", "dim"))])
+            view.show([*rest, line((" the command line stands here when all of the form makes sense", "dim"))])
         else:
-            width = max(30, view.size.width - 1)
-            view.show(wrap(line((" $ ", "dim"), (self.command_line, "accent")), width, 3))
+            view.show([*rest, *wrap(line((" $ ", "dim"), (self.command_line, "accent")), width, 3)])
 
     @property
     def command_line(self) -> str:
@@ -268,6 +327,9 @@ class CreateScreen(BaseScreen):
 
     def action_make(self, start: bool) -> None:
         """Create it, and start it then."""
+        self._when_typed(lambda: self._make(start))
+
+    def _make(self, start: bool) -> None:
         backend = self.backend
         if self._operation_id is not None:
             self.say("it is being created")
@@ -313,10 +375,13 @@ class CreateScreen(BaseScreen):
         self._put()
         self._ask_facts()
         self._look()
-        self.row("name" if self._image else "image").input.focus()
+        self._to_first()
 
     def action_back(self) -> None:
         """Leave the form; it comes back as it is."""
+        self._when_typed(self._leave)
+
+    def _leave(self) -> None:
         if self.draft.touched or self.draft.switches:
             self.innkeeper.memory[f"draft {self._image}"] = self.draft
             below = self.app.screen_stack[-2]
