@@ -11,7 +11,7 @@ from backends.native.living import Living
 from backends.native.networks import sharing
 from backends.native.networks.joining import is_default_alone
 from backends.native.options.networks import wanted
-from backends.native.options.ports import exposed_texts, parse_ports
+from backends.native.options.ports import LOOPBACK6, exposed_texts, parse_ports
 from backends.native.record import ContainerRecord
 
 
@@ -52,7 +52,7 @@ class Connecting(Living):
         for port in ports:
             if not to.address:
                 raise UsageError(f"port {port.text}: no network that it is on has a way out, or in")
-            if port.families() == (6,) and not to.address6:
+            if port.families() == (6,) and not to.address6 and port.address != LOOPBACK6:
                 hint = "inn network create --ipv6 NAME, and --network NAME"
                 raise UsageError(f"port {port.text}: it has no IPv6 address that this could lead to", hint=hint)
         if all(port.host for port in ports):

@@ -63,6 +63,9 @@ class OpenWayOut(KernelStep):
     run_dir: Path
     bridges: tuple[Bridge, ...]
     to: Published
+    is_live: bool = False
+    """The container runs: what listens at ::1 is its own relay."""
+
     kind = "nft"
 
     def describe(self) -> str:
@@ -89,7 +92,7 @@ class OpenWayOut(KernelStep):
             return
         with _locked(self.run_dir):
             if self.to.ports:
-                check_free(self.run_dir, self.to.container_id, self.to.ports)
+                check_free(self.run_dir, self.to.container_id, self.to.ports, is_live=self.is_live)
             self._put_on_record()
             try:
                 self._open(missing if is_up else self.bridges)
@@ -132,12 +135,12 @@ class OpenWayOut(KernelStep):
         _withdraw(self.run_dir, self.to.container_id)
 
 
-def steps(record: ContainerRecord, run_dir: Path) -> list[OpenWayOut]:
+def steps(record: ContainerRecord, run_dir: Path, *, is_live: bool = False) -> list[OpenWayOut]:
     """Return what gives a container on bridges its way out and its ports."""
     if not record.endpoints:
         return []
     bridges = tuple(bridge_of(each) for each in record.endpoints)
-    return [OpenWayOut(run_dir, bridges, published(record))]
+    return [OpenWayOut(run_dir, bridges, published(record), is_live)]
 
 
 def bridge_of(endpoint: Endpoint) -> Bridge:
@@ -201,7 +204,7 @@ def close(run_dir: Path, bridge: str) -> None:
         (run_dir / "nat.lock").unlink(missing_ok=True)
 
 
-def check_free(run_dir: Path, container_id: str, ports: Sequence[Port]) -> None:
+def check_free(run_dir: Path, container_id: str, ports: Sequence[Port], *, is_live: bool = False) -> None:
     """Raise StartFailed if another container or a program of the host has one of the ports."""
     for other in _published(run_dir):
         for port in ports:
@@ -213,6 +216,8 @@ def check_free(run_dir: Path, container_id: str, ports: Sequence[Port]) -> None:
         if any(collide(port, other) for other in elsewhere):
             raise StartFailed(f"port {port.host}/{port.protocol} of the host is published below another state folder")
         for family in port.families():
+            if family == 6 and is_live and port.is_relayed:
+                continue
             if family == 4 or ":" in port.address or Path("/proc/net/if_inet6").exists():
                 _try_bind(port, family)
 
@@ -239,6 +244,8 @@ def _try_bind(port: Port, family: int) -> None:
     with socket.socket(number, _SOCKETS[port.protocol]) as sock:
         if family == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if port.protocol == "tcp":  # a connection that has ended holds it for a minute, one that listens all the same
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             sock.bind((port.address or everywhere, port.host))
         except OSError as error:

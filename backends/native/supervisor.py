@@ -34,6 +34,7 @@ from backends.native.networks.joining import leave
 from backends.native.networks.store import NetworkStore
 from backends.native.outputs import Outputs
 from backends.native.record import ContainerRecord, Status
+from backends.native.relay.keeper import Relay
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
 from backends.native.secrets import SecretKeeper
@@ -69,6 +70,7 @@ class Supervisor:
         self.restarts = Restarts(self)
         self.health = Health(self)
         self.oom = OomTeller(self)
+        self.relay = Relay(self)
         self.journal = Journal(store.state_dir)
         self.secrets = SecretKeeper(secrets_fd)
         self.log: LogWriter | None = None
@@ -167,6 +169,7 @@ class Supervisor:
             raise StartFailed(f"cannot keep it: {text}") from error
 
     def _undo(self, launch: Launch) -> None:
+        self.relay.end()
         launch.undo()
         self._let_go_of_program()
 
@@ -179,6 +182,7 @@ class Supervisor:
             self.input = InputPump(self.selector, source, is_terminal=launch.terminal_fd is not None)
         for stream, fd in launch.outputs:
             self.outputs.watch(stream, fd)
+        self.relay.begin()
         self.exit_code, self._note = None, ""
         self.status = Status(
             state=GuestState.RUNNING.value,
@@ -278,7 +282,7 @@ class Supervisor:
             if pid == self.init_pid:
                 self.exit_code = exit_code_of(wait_status)
                 self._note = self.restarts.note or _note(wait_status)
-            else:
+            elif not self.relay.reaped(pid):
                 self.sessions.ended(pid, exit_code_of(wait_status))
 
     def _end_run(self) -> None:
@@ -287,6 +291,7 @@ class Supervisor:
         with suppress(InnkeeperError):
             self.record = self.store.record(self.id)  # it may be on other networks by now
         self.health.end()
+        self.relay.end()
         oom_kills = oom_kills_of(self.group)
         try:
             # One that is removed at its end is not started again: who waits for it need not wait for its link.

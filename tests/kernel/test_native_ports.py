@@ -90,7 +90,7 @@ def test_ports_of_a_container_whose_supervisor_was_killed_are_gone_too() -> None
 
 def test_what_cannot_be_published_is_said() -> None:
     def body(backend: NativeBackend, root: Path, other: int) -> None:
-        for text in ("[::1]:8080:80", "1.2.3:80:80", "0:80"):
+        for text in ("[::1]:8080:80/sctp", "[::]:8080:80", "1.2.3:80:80", "0:80"):
             with pytest.raises(InnkeeperError):
                 backend.create(ContainerSpec("host", ("true",), publish=(text,)), R)
 

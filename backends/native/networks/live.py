@@ -33,7 +33,7 @@ def plug(
     try:
         with bridge_lock(run_dir):
             links = link_steps(endpoint, status.pid or 0, publishes=bool(record.publish))
-            for step in (*links, *nat.steps(record, run_dir), *shaping.host_steps(ends, limits)):
+            for step in (*links, *nat.steps(record, run_dir, is_live=True), *shaping.host_steps(ends, limits)):
                 recorder.run(step)
                 done.append(step)
         configure = address_steps(record.endpoints)[record.endpoints.index(endpoint)]
@@ -57,7 +57,7 @@ def unplug(run_dir: Path, record: ContainerRecord, gone: Endpoint, status: Statu
         nat.withdraw(run_dir, record)
         recorder.run(RemoveLink(gone.link))
         let_go(run_dir, [gone])
-        for step in nat.steps(record, run_dir):
+        for step in nat.steps(record, run_dir, is_live=True):
             recorder.run(step)
         recorder.run(InSpace(MoveWayOut(_ways_out(record.endpoints)), space, status.pid or 0))
     finally:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from backends.native.options.ports import Port
+from backends.native.options.ports import LOOPBACK6, Port
 
 _OURS = ("inn0", "inn-*")
 """Bridges of every state folder on this host."""
@@ -62,7 +62,7 @@ def table_text(table: str, bridges: Sequence[Bridge], published: Sequence[Publis
         "incoming": ["type nat hook prerouting priority dstnat; policy accept;",
                      "ip daddr 127.0.0.0/8 return",
                      "fib daddr type local jump published"],
-        # Nothing that ::1 sends can leave for a container and find its way back: better refused at once.
+        # Nothing that ::1 sends can leave for a container and find its way back: there the relay listens.
         "own": ["type nat hook output priority -100; policy accept;",
                 "ip6 daddr ::1 return",
                 "fib daddr type local jump loopback",
@@ -77,6 +77,8 @@ def table_text(table: str, bridges: Sequence[Bridge], published: Sequence[Publis
 
 def port_rules(port: Port, to: Published) -> list[str]:
     """Return the rules of one port: one of each family in which it is published and the container has an address."""
+    if port.address == LOOPBACK6:
+        return []
     found = []
     for family in port.families():
         ip, address = ("ip", to.address) if family == 4 else ("ip6", to.address6)

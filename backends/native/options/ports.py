@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backends.errors import Unsupported, UsageError
+
+LOOPBACK6 = "::1"
+MOST_RELAYED = 256
+"""Ports of one container at ::1: each is a socket of its supervisor."""
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _HINT = "8080:80, 127.0.0.1:8080:80, [::1]:53:53/udp, 8000-8010:8000-8010"
@@ -32,6 +35,11 @@ class Port:
         host = f"{self.host or ''}:" if self.host or at else ""
         return f"{at}{host}{self.guest}" + ("" if self.protocol == "tcp" else f"/{self.protocol}")
 
+    @property
+    def is_relayed(self) -> bool:
+        """True if it is at ::1 too, from where no kernel leads a packet to a container: backends/native/relay does."""
+        return self.address in ("", "::", LOOPBACK6) and self.protocol in ("tcp", "udp")
+
     def families(self) -> tuple[int, ...]:
         """Return 4, 6 or both: the families of the addresses that it is at."""
         return (4, 6) if not self.address else (6,) if ":" in self.address else (4,)
@@ -49,11 +57,14 @@ def parse_ports(texts: Sequence[str]) -> list[Port]:
 
 
 def check(texts: Sequence[str]) -> None:
-    """Raise UsageError for what makes no sense, Unsupported for what no kernel does."""
-    for port in parse_ports(texts):
-        if port.address == "::1":
-            hint = f"127.0.0.1:{port.host or ''}:{port.guest} is reached as localhost too"
-            raise Unsupported(f"port {port.text}: Linux leads nothing from ::1 to a container", hint=hint)
+    """Raise UsageError for what makes no sense, Unsupported for what neither kernel nor relay does."""
+    ports = parse_ports(texts)
+    if sum(port.address == LOOPBACK6 for port in ports) > MOST_RELAYED:
+        raise Unsupported(f"at most {MOST_RELAYED} ports of a container can be published at {LOOPBACK6}")
+    for port in ports:
+        if port.address == LOOPBACK6 and not port.is_relayed:
+            hint = f"127.0.0.1:{port.host or ''}:{port.guest}/{port.protocol} is reached as localhost too"
+            raise Unsupported(f"port {port.text}: only TCP and UDP are led from ::1 to a container", hint=hint)
 
 
 def parse_port(text: str) -> list[Port]:
@@ -95,11 +106,16 @@ def _address(text: str, head: str) -> tuple[str, str]:
 def _range(text: str, part: str) -> range:
     first, dash, last = part.partition("-")
     numbers = [first, last] if dash else [first]
-    if not all(re.fullmatch("[0-9]{1,5}", number) and 0 < int(number) < 65536 for number in numbers):
+    if not all(_is_port(number) for number in numbers):
         raise UsageError(f"port {text!r}: {part!r} is no port", hint=_HINT)
     if int(numbers[-1]) < int(numbers[0]):
         raise UsageError(f"port {text!r}: {part!r} ends before it begins")
     return range(int(numbers[0]), int(numbers[-1]) + 1)
+
+
+def _is_port(text: str) -> bool:
+    # Not by a pattern: supervisors read ports too, and the first use of one takes memory that is then theirs alone.
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def collide(one: Port, other: Port) -> bool:

@@ -227,6 +227,8 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
     assert ports.parse_port("8080:80") == [ports.Port(8080, 80)]
     assert ports.parse_port("[::1]:53:53/udp") == [ports.Port(53, 53, "udp", "::1")]
     assert [port.guest for port in ports.parse_port("127.0.0.1:8000-8002:80-82")] == [80, 81, 82]
+    with pytest.raises(Unsupported, match="at most"):
+        ports.check(("[::1]:1000-1300:1000-1300",))
     assert len(ports.parse_ports(["127.0.0.1:80:80", "127.0.0.2:80:80", "80:80/udp"])) == 3
 
 
