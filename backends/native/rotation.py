@@ -211,12 +211,12 @@ def whole_lines(file: BinaryIO, offset: int) -> Iterator[bytes]:
 def whole_blocks(file: BinaryIO, offset: int) -> Iterator[list[bytes]]:
     """Yield the whole lines from an offset on, as many at once as fit a block; the file stands behind them then."""
     file.seek(offset)
-    while block := file.readlines(_BLOCK):
-        last = block[-1]
-        if not last.endswith(b"\n"):
-            file.seek(-len(last), os.SEEK_CUR)
-            block.pop()
+    while pieces := file.readlines(_BLOCK):
+        # A line can come in two: one of which half was there at first (a write is seen page by page).
+        *block, rest = b"".join(pieces).split(b"\n")
+        if rest:
+            file.seek(-len(rest), os.SEEK_CUR)
         if block:
-            yield [line[:-1] for line in block]
-        if not last.endswith(b"\n"):
+            yield block
+        if rest:
             return
