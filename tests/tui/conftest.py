@@ -16,6 +16,7 @@ from app.tui.application import InnkeeperApp
 from backends.base import Backend
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.driving import Driver
+from tests.tui.settling import until_at_rest
 
 QUICK = Pace(
     early_s=0.01, list_every_s=0.1, quick_list_s=0.02, dirty_gap_s=0.0, lost_after_s=0.3, backoff_first_s=0.05,
@@ -33,6 +34,13 @@ def blocking_calls_fail() -> Iterator[BlockBuster]:
         for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
             guard.functions[name].deactivate()  # the core's locks are held for microseconds; a hang shows elsewhere
         yield guard
+
+
+@pytest.fixture(autouse=True)
+def keys_wait_for_the_screen_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What moves on the screen, and other work on this machine, hold no key press up."""
+    for place in ("textual.app", "textual.pilot"):
+        monkeypatch.setattr(f"{place}.wait_for_idle", until_at_rest)
 
 
 @pytest.fixture

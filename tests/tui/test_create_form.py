@@ -23,6 +23,7 @@ async def open_form(driver: Driver, image: str = "postgres") -> CreateScreen:
     screen = driver.app.screen
     assert isinstance(screen, CreateScreen)
     await driver.see("$ inn run")
+    await driver.until(lambda: screen.focused is not None)
     return screen
 
 
