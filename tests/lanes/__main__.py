@@ -27,13 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     chosen, extra = parse(arguments, known)
     scratch = Path(tempfile.mkdtemp(prefix="inntest."))
     scratch.chmod(0o711)  # a plain user's tests go through it, and so do containers with users of their own
-    beside = [lane for lane in chosen if lane.is_apart] if len(chosen) > 1 else []
+    beside = beside_the_others(chosen)
     names = frozenset(lane.name for lane in beside)
     run = Run(Path(sys.executable), scratch, tuple(extra), in_ci=os.environ.get("CI") == "true", beside=names)
     before = guard.look()
     results: list[tuple[Lane, Outcome]] = []
     try:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(max_workers=1) as pool:  # beside, too, one after another
             _run_lanes(chosen, beside, run, results, pool)
     except KeyboardInterrupt:
         sys.stdout.write("\ninterrupted\n")
@@ -43,6 +43,12 @@ def main(arguments: Sequence[str]) -> int:
         shutil.rmtree(scratch, ignore_errors=True)
         sys.stdout.write(summary.table(results, leftovers) + "\n")
     return 1 if leftovers or any(outcome.failed for _, outcome in results) else 0
+
+
+def beside_the_others(chosen: Sequence[Lane]) -> list[Lane]:
+    """Return the lanes that run beside those that need the host; none if nothing else runs."""
+    apart = [lane for lane in chosen if lane.is_apart]
+    return apart if len(apart) < len(chosen) else []
 
 
 def _run_lanes(

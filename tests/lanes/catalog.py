@@ -50,7 +50,7 @@ def _tmux_needed() -> str:
 
 _SPECIAL = (
     Lane("cli", "command line", run_pytest, ("tests/cli",), limit_s=420),
-    Lane("tui", "screen, under Pilot", run_pytest, ("tests/tui",), limit_s=420),
+    Lane("tui", "screen, under Pilot", run_pytest, ("tests/tui",), is_apart=True, limit_s=420),
     Lane(
         "kernel",
         "real containers on this machine's kernel",

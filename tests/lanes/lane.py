@@ -93,7 +93,7 @@ class Lane:
     """Facilities whose absence fails a test in CI instead of skipping it."""
 
     is_apart: bool = False
-    """It has a kernel and files of its own, so that it can run beside other lanes."""
+    """It neither changes what others see of this host nor looks at it, so that it can run beside other lanes."""
 
     limit_s: float = 600.0
     """The lane is ended and fails after that."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.lanes import guard, process
-from tests.lanes.__main__ import parse
+from tests.lanes.__main__ import beside_the_others, parse
 from tests.lanes.catalog import SAME_EVERYWHERE, lanes
 from tests.lanes.lane import ROOT, RUN_MARK, Lane, Outcome, Run
 from tests.lanes.summary import closing_line, table
@@ -75,6 +75,14 @@ def test_lanes_are_chosen_by_name_and_the_rest_goes_to_pytest() -> None:
 
 def test_without_a_name_all_lanes_run() -> None:
     assert [lane.name for lane in parse([], ALL)[0]] == list(ALL)
+
+
+def test_lanes_that_do_not_touch_the_host_run_beside_those_that_do() -> None:
+    beside = beside_the_others(list(ALL.values()))
+
+    assert [lane.name for lane in beside] == ["tui", "kernel-v2"]
+    assert beside_the_others([ALL["unit"], ALL["tui"]]) == [ALL["tui"]]
+    assert beside_the_others([ALL["tui"], ALL["kernel-v2"]]) == []
 
 
 def test_an_unknown_lane_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
