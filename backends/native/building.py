@@ -14,6 +14,7 @@ from backends.native.images.stored import StoredImage
 from backends.native.looking import Looking
 from backends.native.making import Making
 from backends.native.saving import Saving
+from backends.native.snapshots import Snapshots
 from backends.native.transferring import Transferring
 from backends.trace import Recorder
 
@@ -97,6 +98,7 @@ class Building(Transferring, Saving, Making, Looking):
         names = [str(parse_name(name))] if name else []
         is_running = self._guest(ref).state == GuestState.RUNNING
         with self._store.locked(ref.id), self._images.blobs.using():
+            self._recover_layers(ref)
             commit = committing.Commit(self._store, self._images, ref.id, options)
             with self._held_still(ref, recorder) if is_running and options.pause else nullcontext():
                 layers = commit.pack(recorder)
@@ -108,4 +110,10 @@ class Building(Transferring, Saving, Making, Looking):
         """Return what differs from the image, by path."""
         from backends.native.build.committing import changes_of_container
 
-        return changes_of_container(self._store, self._images, ref.id)
+        with self._store.locked(ref.id):
+            self._recover_layers(ref)
+            return changes_of_container(self._store, self._images, ref.id)
+
+    def _recover_layers(self, ref: GuestRef) -> None:
+        """Finish a snapshot or restore that a crash cut short. The caller holds the container's lock."""
+        Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name).recover()

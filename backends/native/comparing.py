@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from backends.image import FileChange
+from backends.kernel.mapped_overlay import Owners
+from backends.native.owners import ids_inside
 
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _OURS = ("trusted.overlay.", "user.overlay.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder in one layer of a stack."""
+
+    path: str
+    is_shared: bool
+    """Whether the layer is in both stacks."""
+
+    owners: Owners | None
+    """Of the user namespace that the layer was written in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +40,11 @@ class _Entry:
     """In the topmost layer that has it."""
 
     found: os.stat_result
-    folders: tuple[tuple[str, bool], ...] = ()
-    """Of a folder: where it is in each layer that adds to it, top first, and whether that layer is in both stacks."""
+    owners: Owners | None
+    """Of the layer that has it."""
+
+    folders: tuple[_Folder, ...] = ()
+    """Of a folder: where it is in each layer that adds to it, top first."""
 
     @property
     def is_folder(self) -> bool:
@@ -34,41 +52,46 @@ class _Entry:
 
     @property
     def shared(self) -> tuple[str, ...]:
-        return tuple(path for path, is_shared in self.folders if is_shared)
+        return tuple(folder.path for folder in self.folders if folder.is_shared)
 
     def names(self, *, all: bool) -> set[str]:
         """Return what is in a folder, or only what layers say of it that are not in both stacks."""
-        return {name for path, is_shared in self.folders if all or not is_shared for name in os.listdir(path)}
+        return {name for each in self.folders if all or not each.is_shared for name in os.listdir(each.path)}
 
     def child(self, name: str) -> _Entry | None:
         """Return what a folder shows by that name."""
-        top: tuple[str, os.stat_result] | None = None
+        top: tuple[str, os.stat_result, Owners | None] | None = None
         folders = []
-        for folder, is_shared in self.folders:
-            path = f"{folder}/{name}"
+        for folder in self.folders:
+            path = f"{folder.path}/{name}"
             try:
                 found = os.lstat(path)
             except FileNotFoundError:
                 continue
             if not stat.S_ISDIR(found.st_mode):
                 if top is None and not _is_whiteout(found):
-                    top = path, found
+                    top = path, found, folder.owners
                 break
-            top = top or (path, found)
-            folders.append((path, is_shared))
+            top = top or (path, found, folder.owners)
+            folders.append(replace(folder, path=path))
             if _is_opaque(path):
                 break
         return None if top is None else _Entry(*top, tuple(folders))
 
 
-def differences(before: Sequence[str], after: Sequence[str]) -> list[FileChange]:
+def differences(
+    before: Sequence[str], after: Sequence[str], owners: Mapping[str, Owners] = MappingProxyType({})
+) -> list[FileChange]:
     """Return what the second stack shows otherwise than the first, by path; both are folders of layers, top first.
 
     "A" is only in the second, with all that is in it; "D" only in the first; "C" differs in content or attributes, or
-    is a folder in which something does. Raises OSError.
+    is a folder in which something does. owners are those of layers that were written in a user namespace.
+
+    Raises OSError.
     """
     shared = _shared(before, after)
-    return sorted(_compare("", _root(before, shared), _root(after, shared)), key=lambda change: change.path)
+    changes = _compare("", _root(before, shared, owners), _root(after, shared, owners))
+    return sorted(changes, key=lambda change: change.path)
 
 
 def _shared(before: Sequence[str], after: Sequence[str]) -> int:
@@ -79,9 +102,9 @@ def _shared(before: Sequence[str], after: Sequence[str]) -> int:
     return count
 
 
-def _root(stack: Sequence[str], shared: int) -> _Entry:
-    folders = tuple((path, number >= len(stack) - shared) for number, path in enumerate(stack))
-    return _Entry(stack[0], os.lstat(stack[0]), folders)
+def _root(stack: Sequence[str], shared: int, owners: Mapping[str, Owners]) -> _Entry:
+    folders = [_Folder(path, number >= len(stack) - shared, owners.get(path)) for number, path in enumerate(stack)]
+    return _Entry(stack[0], os.lstat(stack[0]), folders[0].owners, tuple(folders))
 
 
 def _compare(path: str, before: _Entry, after: _Entry) -> Iterator[FileChange]:
@@ -128,7 +151,7 @@ def _differ(before: _Entry, after: _Entry) -> bool:
     one, other = before.found, after.found
     if (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino):
         return False
-    if (one.st_mode, one.st_uid, one.st_gid) != (other.st_mode, other.st_uid, other.st_gid):
+    if one.st_mode != other.st_mode or ids_inside(one, before.owners) != ids_inside(other, after.owners):
         return True
     if before.is_folder:
         return _attributes(before.path) != _attributes(after.path)

@@ -15,9 +15,10 @@ from backends.container import Archive
 from backends.errors import InnkeeperError, NotFound, PermissionDenied, UsageError, WrongState
 from backends.kernel import procfs
 from backends.model import GuestRef
-from backends.native import saved_layers
 from backends.native.core import LIVE
 from backends.native.living import Living
+from backends.native.owners import owners_in
+from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
 from backends.native.tracing import recorded
 from backends.trace import Recorder
@@ -74,10 +75,10 @@ class Copying(Living):
         binds = [
             [mount["source"], mount["destination"]] for mount in config.get("mounts", ()) if mount.get("type") == "bind"
         ]
-        saved = saved_layers.SavedLayers(self._store.state_dir)
+        saved = SavedLayers(self._store.state_dir)
         return job | {"layers": record.layers, "upper": str(folder / "upper"), "work": str(folder / "work"),
                       "target": str(folder / config["root"]["path"]), "binds": binds,
-                      "maps": saved_layers.owners_in(config) if has_users else None,
+                      "maps": owners_in(config) if has_users else None,
                       "written_as": saved.owners(record.layers) if has_users else {}}  # fmt: skip
 
     def _live(self, ref: GuestRef, stack: ExitStack, *, has_users: bool) -> dict[str, Any]:

@@ -110,11 +110,12 @@ def open_overlay(record: ContainerRecord, config: Mapping[str, Any], folder: Pat
             return fuse_overlay.open_overlay(record.layers, upper, work, str(folder / config["root"]["path"]))
         return -1
     os.makedirs(MAPPED_ROOT, 0o755, exist_ok=True)
-    from backends.native import saved_layers  # which few containers need
+    from backends.native.owners import owners_in  # which few containers need
+    from backends.native.saved_layers import SavedLayers
 
-    owners = saved_layers.owners_in(config)
+    owners = owners_in(config)
     assert owners is not None
-    written_as = saved_layers.SavedLayers(folder.parents[1]).owners(record.layers)
+    written_as = SavedLayers(folder.parents[1]).owners(record.layers)
     return mapped_overlay.open_overlay(record.layers, upper, work, *owners, written_as)
 
 

@@ -28,6 +28,7 @@ from backends.kernel.idmap import IdRange
 from backends.kernel.mapped_overlay import Owners
 from backends.kernel.mounts import KernelStep
 from backends.native.layers_in_use import layers_in_use
+from backends.native.owners import owners_in
 from backends.native.store import held, new_id, read_file, write_file
 from backends.trace import Recorder
 
@@ -114,6 +115,11 @@ class SavedLayers:
                 found[layer] = (tuple(uids), tuple(gids))
         return found
 
+    def owners_of(self, folder: Path, layers: Sequence[str], config: Mapping[str, Any]) -> dict[str, Owners]:
+        """Return the same for a container whose folder this is, its writable layer included."""
+        found, own = self.owners(layers), owners_in(config)
+        return found if own is None else found | {str(folder / "upper"): own}
+
     def size(self, layer: str) -> int | None:
         """Return the bytes on disk of a layer: looked up in all of it the first time it is asked for.
 
@@ -192,18 +198,6 @@ def _size_of(folder: str, deadline_s: float) -> int | None:
                     seen.add(found.st_ino)
                     total += found.st_blocks * 512
     return total
-
-
-def owners_in(config: Mapping[str, Any]) -> Owners | None:
-    """Return the users and groups of a container's user namespace, or None if it has none."""
-    uids, gids = (config.get("linux", {}).get(name) for name in ("uidMappings", "gidMappings"))
-    if not uids or not gids:
-        return None
-    return tuple(map(_of_entry, uids)), tuple(map(_of_entry, gids))
-
-
-def _of_entry(entry: Mapping[str, int]) -> IdRange:
-    return entry["containerID"], entry["hostID"], entry["size"]
 
 
 def _range(entry: Sequence[int]) -> IdRange:

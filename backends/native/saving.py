@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
-from typing import Any
 
 from backends.errors import Busy, InnkeeperError, WrongState
 from backends.image import FileChange
@@ -70,16 +69,36 @@ class Saving(Living):
         """Return what another snapshot, or the present state, has otherwise than a snapshot."""
         try:
             with self._store.locked(ref.id), SavedLayers(self._store.state_dir).using():
-                config = self._store.config(ref.id)
                 if other is None:
                     with self._kept_still(ref, Recorder("client")) as (snapshots, _):
                         snapshots.recover()
-                        return _compared(snapshots.layers(name), snapshots.present_stack(), config)
+                        return self._compared(ref, snapshots.layers(name), snapshots.present_stack())
                 snapshots = Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name)
                 snapshots.recover()
-                return _compared(snapshots.layers(name), snapshots.layers(other), config)
+                return self._compared(ref, snapshots.layers(name), snapshots.layers(other))
         except RecursionError:
             raise InnkeeperError(f"cannot compare {name}: folders in it are too deep") from None
+
+    def _compared(self, ref: GuestRef, before: Sequence[str], after: Sequence[str]) -> Sequence[FileChange]:
+        """Return the differences without what is there only because something is mounted on it."""
+        from backends.native.build.stubs import stubs  # which only this needs
+        from backends.native.comparing import differences
+
+        config = self._store.config(ref.id)
+        saved = SavedLayers(self._store.state_dir)
+        owners = saved.owners_of(self._store.folder(ref.id), (*before, *after), config)
+        hidden = {
+            path
+            for stack, others in ((before, after), (after, before))
+            for number, layer in enumerate(stack)
+            if layer not in others
+            for path in stubs(layer, stack[number + 1 :], config, owners)
+        }
+        found = differences(before, after, owners)
+        kept = [change.path for change in found if change.path not in hidden]
+        # A folder that is a stub in one layer can hold a real change of another.
+        above = {parent for path in kept for parent in itertools.accumulate(path.split("/"), "{}/{}".format)}
+        return [change for change in found if change.path not in hidden or change.path in above]
 
     def snapshot_restore(self, ref: GuestRef, name: str, recorder: Recorder) -> None:
         """Put a snapshot in place; a live container is stopped for it and started again."""
@@ -108,22 +127,3 @@ class Saving(Living):
             if record.snapshot == name:
                 self._store.write_record(replace(record, snapshot=parent))
         snapshots.collect()
-
-
-def _compared(before: Sequence[str], after: Sequence[str], config: Mapping[str, Any]) -> Sequence[FileChange]:
-    """Return the differences without what is there only because something is mounted on it."""
-    from backends.native.build.stubs import stubs  # which only this needs
-    from backends.native.comparing import differences
-
-    hidden = {
-        path
-        for stack, others in ((before, after), (after, before))
-        for number, layer in enumerate(stack)
-        if layer not in others
-        for path in stubs(layer, stack[number + 1 :], config)
-    }
-    found = differences(before, after)
-    kept = [change.path for change in found if change.path not in hidden]
-    # A folder that is a stub in one layer can hold a real change of another.
-    above = {parent for path in kept for parent in itertools.accumulate(path.split("/"), "{}/{}".format)}
-    return [change for change in found if change.path not in hidden or change.path in above]

@@ -26,8 +26,9 @@ from typing import Any
 from backends.errors import AlreadyExists, Damaged, InnkeeperError, NotFound
 from backends.kernel.mounts import MOST_LAYERS
 from backends.model import Snapshot
+from backends.native.owners import owners_in
 from backends.native.record import ContainerRecord
-from backends.native.saved_layers import SavedLayers, owners_in
+from backends.native.saved_layers import SavedLayers
 from backends.native.spec import check_name
 from backends.native.stacking import (
     SNAPSHOT_FILE,

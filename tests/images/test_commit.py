@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.kernel.conftest import native, output_of, root, run
+from tests.tools.dying import dies_at
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 from tests.tools.workbench import Workbench, workbench
@@ -97,6 +100,46 @@ def test_layers_that_snapshots_put_aside_are_in_the_image_too(bench: Workbench) 
 
     bench.native.remove(guest.ref, R)
     assert bench.said("both", "cat", "/count") == "1\n1\n"
+
+
+def test_after_a_snapshot_that_was_killed_at_any_point_nothing_is_missing(bench: Workbench) -> None:
+    for number in range(1, 100):
+        guest = ended(bench, "echo x > /x")
+        was_killed = dies_at(number, lambda guest=guest: bench.native.snapshot_create(guest.ref, "s", R))  # type: ignore[misc]
+        assert [change.path for change in bench.native.changes(guest.ref)] == ["/x"]
+        bench.native.commit(guest.ref, "whole", CommitOptions(), R)
+        bench.native.remove(guest.ref, R)
+        assert bench.said("whole", "cat", "/x") == "x\n"
+        if not was_killed:
+            break
+    assert number > 3
+
+
+@needs("idmap")
+def test_owners_are_those_that_the_container_sees(bench: Workbench) -> None:
+    line = "mkdir /d; touch /d/f /d/capable; chown 33:34 /d/f; chmod 4755 /d/f; ln -s f /d/link; chown -h 1:2 /d/link"
+    guest = bench.native.create(ContainerSpec("base", ("sh", "-c", line), network="none", userns="auto"), R)
+    bench.native.start(guest.ref, R)
+    bench.native.wait(guest.ref, timeout_s=20)
+    upper = bench.native.places[0].folder(guest.ref.id) / "upper"
+    root_id = (upper / "d").stat().st_uid
+    assert root_id >= 100_000
+    # What setcap gives away in there (struct vfs_ns_cap_data), whose last number is its root; cap_net_raw=ep.
+    os.setxattr(upper / "d/capable", "security.capability", struct.pack("<6I", 0x03000001, 1 << 13, 0, 0, 0, root_id))
+    assert [change.path for change in bench.native.changes(guest.ref)] == ["/d", "/d/capable", "/d/f", "/d/link"]
+    bench.native.snapshot_create(guest.ref, "first", R)
+    clone = bench.native.clone(guest.ref, None, R)
+    bench.native.start(clone.ref, R)
+    bench.native.wait(clone.ref, timeout_s=20)
+
+    for number, each in enumerate((guest, clone)):
+        image = bench.native.commit(each.ref, f"owned:{number}", CommitOptions(), R)
+        bench.native.remove(each.ref, R)
+        line = "stat -c %u:%g,%a / /etc /d /d/f; stat -c %u:%g /d/link"
+        assert bench.said(image, "sh", "-c", line).split() == ["0:0,755", "0:0,755", "0:0,755", "33:34,4755", "1:2"]
+        stack = bench.native.image_store.stack(bench.native.image_store.resolve(image.id))
+        place = next(f"{layer}/d/capable" for layer in stack if os.path.exists(f"{layer}/d/capable"))
+        assert os.getxattr(place, "security.capability") == struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0)
 
 
 def test_what_cannot_be_committed_is_refused_before_anything_is_made(bench: Workbench) -> None:

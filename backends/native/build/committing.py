@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from backends.errors import NotFound, Unsupported, UsageError
 from backends.image import CommitOptions, FileChange
+from backends.kernel.mapped_overlay import Owners
 from backends.native.build import stubs
 from backends.native.build.changes import changes_of
 from backends.native.build.pack import PackedLayer, pack
@@ -18,6 +20,7 @@ from backends.native.images.config import time_text
 from backends.native.images.store import ImageStore
 from backends.native.images.stored import StoredImage
 from backends.native.record import ContainerRecord
+from backends.native.saved_layers import SavedLayers
 from backends.native.store import ContainerStore
 from backends.trace import Recorder
 
@@ -71,12 +74,13 @@ class Commit:
             recorder.check()
 
         found, config = [], self._store.config(self._id)
+        owners = _owners(self._store, self._id, self._record, config)
         for layer in reversed(self._layers.own):
-            hidden = stubs.stubs(layer, self._layers.below(layer), config)
+            hidden = stubs.stubs(layer, self._layers.below(layer), config, owners)
             if all(f"/{name}" in hidden for name in os.listdir(layer)):
                 continue
             with self._images.blobs.ingest() as ingest:
-                found.append(pack(layer, ingest, tell, hidden))
+                found.append(pack(layer, ingest, tell, hidden, owners.get(layer)))
         return found
 
     def keep(self, layers: Sequence[PackedLayer], names: Sequence[str]) -> StoredImage:
@@ -107,6 +111,13 @@ def changes_of_container(store: ContainerStore, images: ImageStore, container_id
             lowers = ()
     layers = _Layers.of(store, container_id, record, lowers)
     config = store.config(container_id)
-    hidden = {path for layer in layers.own for path in stubs.stubs(layer, layers.below(layer), config)}
-    found = differences(layers.image, (*layers.own, *layers.image))
+    owners = _owners(store, container_id, record, config)
+    hidden = {path for layer in layers.own for path in stubs.stubs(layer, layers.below(layer), config, owners)}
+    found = differences(layers.image, (*layers.own, *layers.image), owners)
     return sorted((change for change in found if change.path not in hidden), key=lambda change: change.path)
+
+
+def _owners(
+    store: ContainerStore, container_id: str, record: ContainerRecord, config: Mapping[str, Any]
+) -> dict[str, Owners]:
+    return SavedLayers(store.state_dir).owners_of(store.folder(container_id), record.layers, config)

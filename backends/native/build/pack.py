@@ -1,6 +1,7 @@
 """An overlay's upper folder as the blob of a layer (image-spec layer.md), the same bytes for the same files.
 
-Whiteouts (devices 0:0) become `.wh.NAME`, opaque folders `.wh..wh..opq`. Times are in whole seconds, owners numbers.
+Whiteouts (devices 0:0) become `.wh.NAME`, opaque folders `.wh..wh..opq`. Times are in whole seconds; owners are
+numbers, as the container sees them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from backends.errors import InnkeeperError
+from backends.kernel.mapped_overlay import Owners
+from backends.native.owners import capabilities_inside, ids_inside
 
 MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 LEVEL = 3
@@ -46,17 +49,22 @@ class PackedLayer:
 
 
 def pack(
-    upper: str, sink: Sink, tell: Callable[[int], None] = lambda done: None, left_out: Collection[str] = ()
+    upper: str,
+    sink: Sink,
+    tell: Callable[[int], None] = lambda done: None,
+    left_out: Collection[str] = (),
+    owners: Owners | None = None,
 ) -> PackedLayer:
     """Write an upper folder into a sink and return what became of it.
 
-    left_out are paths ("/etc/hosts") that are no part of it. tell gets the bytes read so far and may raise.
+    left_out are paths ("/etc/hosts") that are no part of it; owners are those of the user namespace that it was written
+    in. tell gets the bytes read so far and may raise.
     """
     out = _Out(sink, tell)
     folder = os.open(upper, _FOLDER)
     try:
         with tarfile.open(fileobj=cast("BinaryIO", out), mode="w|", format=tarfile.PAX_FORMAT, bufsize=_BLOCK) as tar:
-            _Packer(tar, frozenset(left_out)).add_all(folder, "")
+            _Packer(tar, frozenset(left_out), owners).add_all(folder, "")
     finally:
         os.close(folder)
     return out.finish()
@@ -88,8 +96,8 @@ class _Out:
 
 
 class _Packer:
-    def __init__(self, tar: tarfile.TarFile, left_out: frozenset[str]) -> None:
-        self._tar, self._left_out = tar, left_out
+    def __init__(self, tar: tarfile.TarFile, left_out: frozenset[str], owners: Owners | None) -> None:
+        self._tar, self._left_out, self._owners = tar, left_out, owners
         self._linked: dict[tuple[int, int], str] = {}
 
     def add_all(self, folder: int, above: str) -> None:
@@ -104,17 +112,17 @@ class _Packer:
         if name.startswith(".wh."):
             raise InnkeeperError(f"/{path}: no layer can hold a name that begins with .wh.: it means a deletion")
         if kind == stat.S_IFCHR and found.st_rdev == 0:
-            self._tar.addfile(_entry(f"{above}.wh.{name}", found))
+            self._tar.addfile(self._entry(f"{above}.wh.{name}", found))
         elif kind == stat.S_IFDIR:
             self._add_folder(folder, name, path, found)
         elif kind == stat.S_IFREG:
             self._add_file(folder, name, path, found)
         elif kind == stat.S_IFLNK:
-            entry = _entry(path, found)
+            entry = self._entry(path, found)
             entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(name, dir_fd=folder)
             self._tar.addfile(entry)
         elif kind != stat.S_IFSOCK:  # tar has no sockets
-            entry = _entry(path, found)
+            entry = self._entry(path, found)
             entry.type = {stat.S_IFCHR: tarfile.CHRTYPE, stat.S_IFBLK: tarfile.BLKTYPE}.get(kind, tarfile.FIFOTYPE)
             if kind != stat.S_IFIFO:
                 entry.devmajor, entry.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
@@ -123,18 +131,18 @@ class _Packer:
     def _add_folder(self, folder: int, name: str, path: str, found: os.stat_result) -> None:
         inner = os.open(name, _FOLDER, dir_fd=folder)
         try:
-            entry = _entry(path, found)
+            entry = self._entry(path, found)
             entry.type = tarfile.DIRTYPE
-            marks = _attributes(inner, path, entry)
+            marks = self._attributes(inner, path, entry)
             self._tar.addfile(entry)
             if marks.get("opaque") == b"y":
-                self._tar.addfile(_entry(f"{path}/.wh..wh..opq", found))
+                self._tar.addfile(self._entry(f"{path}/.wh..wh..opq", found))
             self.add_all(inner, f"{path}/")
         finally:
             os.close(inner)
 
     def _add_file(self, folder: int, name: str, path: str, found: os.stat_result) -> None:
-        entry = _entry(path, found)
+        entry = self._entry(path, found)
         key = found.st_dev, found.st_ino
         if key in self._linked:
             entry.type, entry.linkname = tarfile.LNKTYPE, self._linked[key]
@@ -142,7 +150,7 @@ class _Packer:
             return
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(name, flags, dir_fd=folder), "rb", buffering=0) as file:
-            marks = _attributes(file.fileno(), path, entry)
+            marks = self._attributes(file.fileno(), path, entry)
             if "metacopy" in marks:
                 raise InnkeeperError(f"{path}: the layer holds only its metadata (overlay option metacopy)")
             if found.st_nlink > 1:
@@ -150,26 +158,28 @@ class _Packer:
             entry.size = os.fstat(file.fileno()).st_size
             self._tar.addfile(entry, file)
 
+    def _entry(self, path: str, found: os.stat_result) -> tarfile.TarInfo:
+        entry = tarfile.TarInfo(path)
+        entry.mode = stat.S_IMODE(found.st_mode)
+        entry.uid, entry.gid = ids_inside(found, self._owners)
+        entry.mtime = int(found.st_mtime)
+        return entry
 
-def _entry(path: str, found: os.stat_result) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(path)
-    entry.mode, entry.uid, entry.gid = stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
-    entry.mtime = int(found.st_mtime)
-    return entry
-
-
-def _attributes(fd: int, path: str, entry: tarfile.TarInfo) -> dict[str, bytes]:
-    """Put extended attributes into an entry and return overlay's own marks."""
-    marks = {}
-    for key in sorted(os.listxattr(fd)):
-        for prefix in _MARKS:
-            if key.startswith(prefix):
-                marks[key.removeprefix(prefix)] = os.getxattr(fd, key)
-                break
-        else:
-            if key.startswith(_KEPT):
-                value = os.getxattr(fd, key).decode("utf-8", "surrogateescape")
-                entry.pax_headers = {**entry.pax_headers, f"SCHILY.xattr.{key}": value}
-    if "redirect" in marks:
-        raise InnkeeperError(f"{path}: the layer holds only where it was before (overlay option redirect_dir)")
-    return marks
+    def _attributes(self, fd: int, path: str, entry: tarfile.TarInfo) -> dict[str, bytes]:
+        """Put extended attributes into an entry and return overlay's own marks."""
+        marks = {}
+        for key in sorted(os.listxattr(fd)):
+            for prefix in _MARKS:
+                if key.startswith(prefix):
+                    marks[key.removeprefix(prefix)] = os.getxattr(fd, key)
+                    break
+            else:
+                if key.startswith(_KEPT):
+                    value = os.getxattr(fd, key)
+                    if key == "security.capability":
+                        value = capabilities_inside(value, self._owners)
+                    text = value.decode("utf-8", "surrogateescape")
+                    entry.pax_headers = {**entry.pax_headers, f"SCHILY.xattr.{key}": text}
+        if "redirect" in marks:
+            raise InnkeeperError(f"{path}: the layer holds only where it was before (overlay option redirect_dir)")
+        return marks

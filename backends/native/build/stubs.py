@@ -6,37 +6,46 @@ import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 from backends.kernel import linux
+from backends.kernel.mapped_overlay import Owners
+from backends.native.owners import ids_inside
 
 _IN = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
 
 
-def stubs(upper: str, lowers: Sequence[str], config: Mapping[str, Any]) -> list[str]:
+def stubs(
+    upper: str,
+    lowers: Sequence[str],
+    config: Mapping[str, Any],
+    owners: Mapping[str, Owners] = MappingProxyType({}),
+) -> list[str]:
     """Return the paths in an upper folder that are there only because something was mounted on them, deepest first.
 
-    Among them are the folders that were there before and have nothing else in them now.
+    Among them are the folders that were there before and have nothing else in them now. owners are those of the layers
+    that were written in a user namespace.
     """
     places = {str(mount["destination"]) for mount in config.get("mounts") or ()}
     found: list[str] = []
     for place in sorted(_with_parents(places), key=len, reverse=True):
         below = [path for path in found if path.rpartition("/")[0] == place]
-        if _is_empty(upper, place, below) and _says_nothing(upper, lowers, place):
+        if _is_empty(upper, place, below) and _says_nothing(upper, lowers, place, owners):
             found.append(place)
     return found
 
 
-def _says_nothing(upper: str, lowers: Sequence[str], path: str) -> bool:
+def _says_nothing(upper: str, lowers: Sequence[str], path: str, owners: Mapping[str, Owners]) -> bool:
     """Say whether without an empty entry the files would be the same but for it."""
-    before = next((found for lower in lowers if (found := look(lower, path)) is not None), None)
+    layer, before = next(((lower, found) for lower in lowers if (found := look(lower, path))), ("", None))
     if before is None:
         return True
     now = look(upper, path)
     if now is None or not (stat.S_ISDIR(now.st_mode) and stat.S_ISDIR(before.st_mode)):
         return False
-    is_same = (now.st_mode, now.st_uid, now.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
-    return is_same and not is_opaque(upper, path)
+    is_same_owner = ids_inside(now, owners.get(upper)) == ids_inside(before, owners.get(layer))
+    return is_same_owner and now.st_mode == before.st_mode and not is_opaque(upper, path)
 
 
 def is_opaque(root: str, path: str) -> bool:
