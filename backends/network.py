@@ -26,6 +26,11 @@ class NetworkMember:
     """The host's end of its link; empty while it is not live."""
 
     is_live: bool = False
+    rx_bytes: int | None = None
+    """What it has received over this network alone, since its link is there; None while it is not live."""
+
+    tx_bytes: int | None = None
+    """What it has sent."""
 
 
 @dataclass(frozen=True, slots=True)

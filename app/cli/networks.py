@@ -202,6 +202,8 @@ def as_json(network: Network) -> dict[str, Any]:
                 "ports": list(member.ports),
                 "link": member.link or None,
                 "live": member.is_live,
+                "rx_bytes": member.rx_bytes,
+                "tx_bytes": member.tx_bytes,
             }
             for member in network.members
         ],

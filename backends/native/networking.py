@@ -15,7 +15,7 @@ from backends.native import nat, rootless
 from backends.native.making import Making
 from backends.native.network import tidy_bridge
 from backends.native.networks import live
-from backends.native.networks.endpoint import DEFAULT, Endpoint
+from backends.native.networks.endpoint import DEFAULT
 from backends.native.networks.joining import join_one, leave
 from backends.native.networks.network import StoredNetwork
 from backends.native.options import names
@@ -28,7 +28,6 @@ from backends.network import Attachment, Network, NetworkMember, NetworkSpec
 from backends.trace import Recorder
 
 _LIVE = (GuestState.RUNNING, GuestState.PAUSED, GuestState.STOPPING)
-_Member = tuple[NetworkMember, Endpoint]
 
 
 class Networking(Making):
@@ -38,13 +37,13 @@ class Networking(Making):
         """Return all networks, the default one first, with the containers on them."""
         if rootless.is_inside():
             return [Network(DEFAULT, DEFAULT, is_default=True), *_BUILT_IN]
-        members = self._members()
         counters = LinkCounters()
         try:
             links = counters.read()
         finally:
             counters.close()
-        found = [_shown(each, members.get(each.name, []), links) for each in self._networks.all()]
+        members = self._members(links)
+        found = [_shown(each, members.get(each.name, ())) for each in self._networks.all()]
         return [*found, *_BUILT_IN]
 
     def network_create(self, spec: NetworkSpec, recorder: Recorder) -> Network:
@@ -53,7 +52,7 @@ class Networking(Making):
         with self._store.making():
             made = self._networks.create(spec)
         self._journal.write(made.id, made.name, "network create")
-        return _shown(made, [], {})
+        return _shown(made)
 
     def network_remove(self, name: str, recorder: Recorder) -> None:
         """Remove a network that nobody is on."""
@@ -132,8 +131,8 @@ class Networking(Making):
             kept = [line for line in lines if re.split(r"\s", line, maxsplit=1)[0] not in old]
             _overwrite(path, "".join([*kept, *(f"{address}\t{hostname}\n" for address in new)]))
 
-    def _members(self) -> Mapping[str, list[_Member]]:
-        found: dict[str, list[_Member]] = {}
+    def _members(self, links: Mapping[str, tuple[int, int]]) -> Mapping[str, list[NetworkMember]]:
+        found: dict[str, list[NetworkMember]] = {}
         for guest in self._roster.guests():
             with suppress(InnkeeperError):
                 record = self._store.record(guest.ref.id)
@@ -143,8 +142,12 @@ class Networking(Making):
                     has_ports = to.address == each.address or (to.address6 and to.address6 == each.address6)
                     ports = guest.ports if has_ports and is_live else ()
                     link = each.link if is_live else ""
-                    member = NetworkMember(guest.name, each.addresses, each.aliases, ports, link, is_live)
-                    found.setdefault(each.network, []).append((member, each))
+                    # What the host's end sends is what the guest receives.
+                    sent, received = links.get(link, (None, None))
+                    member = NetworkMember(
+                        guest.name, each.addresses, each.aliases, ports, link, is_live, received, sent
+                    )
+                    found.setdefault(each.network, []).append(member)
         return found
 
 
@@ -154,9 +157,8 @@ _BUILT_IN = (
 )
 
 
-def _shown(network: StoredNetwork, members: Sequence[_Member], links: Mapping[str, tuple[int, int]]) -> Network:
-    # What the host's end sends is what the guest receives.
-    counted = [links[each.link] for member, each in members if member.is_live and each.link in links]
+def _shown(network: StoredNetwork, members: Sequence[NetworkMember] = ()) -> Network:
+    counted = [(each.rx_bytes or 0, each.tx_bytes or 0) for each in members if each.rx_bytes is not None]
     return Network(
         name=network.name,
         id=network.id,
@@ -166,9 +168,9 @@ def _shown(network: StoredNetwork, members: Sequence[_Member], links: Mapping[st
         is_internal=network.internal,
         is_default=network.name == DEFAULT,
         created_s=network.created_s,
-        members=tuple(member for member, _ in members),
-        rx_bytes=sum(sent for _, sent in counted) if counted else None,
-        tx_bytes=sum(received for received, _ in counted) if counted else None,
+        members=tuple(members),
+        rx_bytes=sum(received for received, _ in counted) if counted else None,
+        tx_bytes=sum(sent for _, sent in counted) if counted else None,
         labels=network.labels,
     )
 

@@ -121,23 +121,28 @@ class Fabric:
 
     def network(self, net: Net, now: Moment) -> Network:
         """Return one as others see it."""
-        samples = [sample for machine, _, _ in net.members.values() if (sample := machine.sample(now)) is not None]
-        members = sorted((self._member(net, *each) for each in net.members.values()), key=lambda one: one.guest)
+        members = sorted((self._member(net, *each, now) for each in net.members.values()), key=lambda one: one.guest)
+        moved = [(each.rx_bytes or 0, each.tx_bytes or 0) for each in members if each.is_live]
         return Network(
             name=net.spec.name, id=net.id, driver=net.driver, subnets=net.spec.subnets, gateways=net.spec.gateways,
             bridge=f"sim-{net.id[:6]}" if net.driver == "bridge" else "", is_internal=net.spec.internal,
             is_default=net.is_default, created_s=net.created_s, members=tuple(members),
-            rx_bytes=sum(sample.net_rx_bytes or 0 for sample in samples) if samples else None,
-            tx_bytes=sum(sample.net_tx_bytes or 0 for sample in samples) if samples else None,
+            rx_bytes=sum(received for received, _ in moved) if moved else None,
+            tx_bytes=sum(sent for _, sent in moved) if moved else None,
             labels=net.spec.labels,
         )  # fmt: skip
 
-    def _member(self, net: Net, machine: Machine, how: Attachment, addresses: tuple[str, ...]) -> NetworkMember:
-        is_live = machine.state.is_live
+    def _member(
+        self, net: Net, machine: Machine, how: Attachment, addresses: tuple[str, ...], now: Moment
+    ) -> NetworkMember:
+        """Each of its networks has the same share of what it moves."""
+        is_live, sample, share = machine.state.is_live, machine.sample(now), max(1, len(machine.networks))
         ports = machine.ports if next(iter(machine.networks), "") == net.spec.name else ()
         return NetworkMember(
-            machine.name, addresses, how.aliases, ports, f"sim{machine.ref.id[:8]}" if is_live else "", is_live
-        )
+            machine.name, addresses, how.aliases, ports, f"sim{machine.ref.id[:8]}" if is_live else "", is_live,
+            rx_bytes=None if sample is None else (sample.net_rx_bytes or 0) // share,
+            tx_bytes=None if sample is None else (sample.net_tx_bytes or 0) // share,
+        )  # fmt: skip
 
     def _addresses(self, net: Net, machine: Machine, how: Attachment) -> tuple[str, ...]:
         taken = {address for _, _, addresses in net.members.values() for address in addresses} | {*net.spec.gateways}

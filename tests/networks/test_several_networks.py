@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from backends.native import shaping
@@ -79,6 +81,32 @@ def test_the_first_container_that_comes_to_a_network_finds_names_though_it_began
     native.network_connect(lonely.ref, Attachment(front, aliases=("other",)), R)
     (address, _) = now(native, lonely).addresses
     wait_until(lambda: asked(output_of, lonely, "lonely", "other") == {"lonely": address, "other": address})
+
+
+def test_what_a_container_moves_is_counted_for_each_of_its_networks(
+    native: NativeBackend, run: Run, front: str
+) -> None:
+    sink = "import socket; c, _ = socket.create_server(('', 80)).accept()\nwhile c.recv(65536): pass\nprint('all', flush=True)"  # noqa: E501
+    guest = run("python3", "-c", sink + "; import time; time.sleep(100)", network=front, networks=("bridge",))
+    wait_until(lambda: _answers_with(guest.addresses[0], b"x" * 1_000_000))
+    wait_until(lambda: "all" in log_of(native, guest))
+    networks = {each.name: each for each in native.networks()}
+    (on_front,), (on_bridge,) = networks[front].members, networks["bridge"].members
+    assert (on_front.rx_bytes or 0) > 1_000_000 > 100_000 > (on_bridge.rx_bytes or 0)
+    assert (networks[front].rx_bytes, networks[front].tx_bytes) == (on_front.rx_bytes, on_front.tx_bytes)
+    native.kill(guest.ref, R)
+    native.wait(guest.ref, timeout_s=10)
+    ((stopped,),) = (each.members for each in native.networks() if each.name == front)
+    assert (stopped.rx_bytes, stopped.tx_bytes) == (None, None)
+
+
+def _answers_with(address: str, data: bytes) -> bool:
+    """Send it all, if somebody listens."""
+    with socket.socket() as sock:
+        if sock.connect_ex((address, 80)):
+            return False
+        sock.sendall(data)
+        return True
 
 
 def test_a_container_without_a_way_out_gets_none_through_names(

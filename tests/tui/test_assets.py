@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from textual.widgets import Input
 from app.tui.screens.asset import AssetScreen
 from app.tui.screens.operations import OperationScreen
 from backends.errors import Cancelled
+from backends.network import Network, NetworkMember
 from backends.simulated.backend import SimulatedBackend
 from backends.simulated.core import SimulatedCore
 from backends.simulated.lifecycle import LifecycleVerbs
@@ -175,6 +179,30 @@ async def test_three_shows_networks_and_their_members_with_addresses(open_screen
         await driver.press("enter")
         for text in ("web-1", "10.50.0.2", "also nginx.shop", "Guests on it"):
             await driver.see(text)
+
+
+async def test_a_guest_of_several_networks_is_shown_with_what_it_moves_on_each(open_screen: Open) -> None:
+    class Busy(SimulatedBackend):
+        """web-1 receives 5 MiB a second over shop, and nothing else moves."""
+
+        def networks(self) -> list[Network]:
+            return [replace(each, members=tuple(_moving(each, member) for member in each.members))
+                    for each in super().networks()]  # fmt: skip
+
+    def _moving(network: Network, member: NetworkMember) -> NetworkMember:
+        is_busy = (network.name, member.guest) == ("shop", "web-1")
+        return replace(member, rx_bytes=int(time.monotonic() * 5 * 1024**2) if is_busy else 7, tx_bytes=7)
+
+    backend = Busy(guests=5)
+    async with open_screen(backend, size=(110, 40)) as driver:
+        await look(driver, "3", "shop")
+        await choose(driver, "shop")
+        await driver.press("enter")
+        await driver.until(lambda: re.search(r"web-1 .* \d\.\d+M +0 ", driver.line_with("10.50.0.2")) is not None)
+        await driver.press("escape")
+        await choose(driver, "bridge")
+        await driver.press("enter")
+        await driver.until(lambda: re.search(r"web-1 .* 0 +0 ", driver.text) is not None)
 
 
 async def test_a_network_is_made_joined_left_and_removed(open_screen: Open) -> None:

@@ -20,6 +20,9 @@ from widgets.network_lines import Flow, network_lines
 from widgets.network_table import NetworkRow, NetworkTable
 from widgets.text import clean
 
+_Key = tuple[str, str, str]
+"""Backend, id of a network, and a guest on it; "": all of them together."""
+
 
 class NetworkScreen(AssetScreen[NetworkRow]):
     """All networks of all backends that have some."""
@@ -33,32 +36,36 @@ class NetworkScreen(AssetScreen[NetworkRow]):
         return NetworkTable(id="list")
 
     def make_shelf(self) -> Shelf[Network]:
-        self._seen: dict[tuple[str, str], tuple[float, int, int]] = {}
-        self._flows: dict[tuple[str, str], Flow] = {}
+        self._seen: dict[_Key, tuple[float, int, int]] = {}
+        self._flows: dict[_Key, Flow] = {}
         return Shelf(self.innkeeper, self.roster, "networks", Networks, _read, self._listed)
 
     def _listed(self) -> None:
         """Two lists tell a rate."""
         assert self.shelf is not None
         now_s = time.monotonic()
+        counted: dict[_Key, tuple[int, int]] = {}
         for name, networks in self.shelf.items.items():
             for network in networks:
-                self._look((name, network.id), network, now_s)
+                for guest, each in (("", network), *((member.guest, member) for member in network.members)):
+                    if each.rx_bytes is not None and each.tx_bytes is not None:
+                        counted[name, network.id, guest] = each.rx_bytes, each.tx_bytes
+        for key in self._seen.keys() - counted.keys():
+            del self._seen[key]
+            self._flows.pop(key, None)
+        for key, (rx_bytes, tx_bytes) in counted.items():
+            self._look(key, rx_bytes, tx_bytes, now_s)
         self.show_list()
 
-    def _look(self, key: tuple[str, str], network: Network, now_s: float) -> None:
-        if network.rx_bytes is None or network.tx_bytes is None:
-            self._seen.pop(key, None)
-            self._flows.pop(key, None)
-            return
+    def _look(self, key: _Key, rx_bytes: int, tx_bytes: int, now_s: float) -> None:
         before = self._seen.get(key)
         if before is not None and now_s - before[0] < 0.5:
             return
-        self._seen[key] = (now_s, network.rx_bytes, network.tx_bytes)
+        self._seen[key] = (now_s, rx_bytes, tx_bytes)
         if before is not None:
             elapsed_s = now_s - before[0]
             # A guest that left takes its counters along: less than before is no traffic.
-            rx, tx = max(0, network.rx_bytes - before[1]), max(0, network.tx_bytes - before[2])
+            rx, tx = max(0, rx_bytes - before[1]), max(0, tx_bytes - before[2])
             self._flows[key] = Flow(rx / elapsed_s, tx / elapsed_s)
 
     def rows(self) -> list[NetworkRow]:
@@ -72,8 +79,8 @@ class NetworkScreen(AssetScreen[NetworkRow]):
             for network in networks
         ]  # fmt: skip
 
-    def _flow(self, backend: str, network: Network) -> Flow:
-        return self._flows.get((backend, network.id), Flow())
+    def _flow(self, backend: str, network: Network, guest: str = "") -> Flow:
+        return self._flows.get((backend, network.id, guest), Flow())
 
     def backend_of(self, row: NetworkRow) -> str:
         return row.backend
@@ -82,11 +89,7 @@ class NetworkScreen(AssetScreen[NetworkRow]):
         return row.network.name
 
     def detail_lines(self, row: NetworkRow, facts: Any, width: int) -> list[Line]:
-        flows = {
-            each.guest.name: Flow(each.rates.net_rx_bytes_per_s, each.rates.net_tx_bytes_per_s)
-            for each in self.roster.rows
-            if each.ref.backend == row.backend
-        }
+        flows = {each.guest: self._flow(row.backend, row.network, each.guest) for each in row.network.members}
         return network_lines(row.network, self._flow(row.backend, row.network), flows, width)
 
     def summary(self) -> list[Span]:
