@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.cli import network_filters
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, on_guests, tracing, wait_for
 from app.cli.run_values import labels
@@ -23,24 +24,39 @@ def network_verb_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `inn network`."""
     acts = parser.add_subparsers(dest="act", metavar="ls|create|inspect|rm|connect|disconnect|prune", required=True)
     listing = _act(acts, "ls", "list the networks")
-    listing.add_argument("--json", action="store_true", help="print an array of objects")
-    listing.add_argument("-q", "--quiet", action="store_true", help="print names only")
+    form = listing.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print an array of objects")
+    form.add_argument("--format", choices=("table", "json"), default="table", help="json: one object a line")
+    form.add_argument("-q", "--quiet", action="store_true", help="print names only")
+    many: dict[str, Any] = {"action": "append", "default": [], "metavar": "KEY=VALUE"}
+    listing.add_argument(
+        "-f", "--filter", **many,
+        help="name=, id=, driver=, type=custom|builtin, dangling=true|false, label=KEY[=VALUE]",
+    )  # fmt: skip
     _create_arguments(_act(acts, "create", "make a network"))
     inspecting = _act(acts, "inspect", "print all that is known of networks, as JSON")
     inspecting.add_argument("--json", action="store_true", help="this is the only form; taken for the sake of scripts")
     inspecting.add_argument("names", metavar="NETWORK", nargs="+")
     removing = _act(acts, "rm", "remove networks that no guest is on")
+    removing.add_argument("-f", "--force", action="store_true", help="one that is not there is no error")
     removing.add_argument("names", metavar="NETWORK", nargs="+")
     _connect_arguments(_act(acts, "connect", "put a guest on a further network, at once if it is live"))
     leaving = _act(acts, "disconnect", "take a guest off a network, at once if it is live")
+    leaving.add_argument("-f", "--force", action="store_true", help="nothing holds it anyhow; taken as docker has it")
     leaving.add_argument("network", metavar="NETWORK")
     leaving.add_argument("guest", metavar="GUEST")
     pruning = _act(acts, "prune", "remove all networks that no guest is on")
     pruning.add_argument("--dry-run", action="store_true", help="only say which those are")
+    pruning.add_argument("--filter", **many, help="only those: label=KEY[=VALUE], label!=KEY[=VALUE], until=24h")
+    pruning.add_argument("-f", "--force", action="store_true", help="nothing is asked anyhow; taken as docker has it")
 
 
 def _act(acts: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = acts.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    also = {"ls": ["list"], "rm": ["remove"]}.get(name, [])
+    parser: argparse.ArgumentParser = acts.add_parser(
+        name, aliases=also, help=text, description=f"{text[0].upper()}{text[1:]}."
+    )
+    parser.set_defaults(act=name)
     if name not in ("ls", "inspect"):
         add_trace_option(parser)
     return parser
@@ -79,7 +95,8 @@ def network_verb(args: argparse.Namespace, context: Context) -> int:
         return on_guests(context, "network.disconnect", [args.guest], arguments=lambda *_: given, trace=args.trace)
     with context.workstation_with(Networks, "have networks") as (station, backend):
         if args.act == "ls":
-            return _list(args, context, _networks(station, backend))
+            fits = network_filters.listed(args.filter)
+            return _list(args, context, [each for each in _networks(station, backend) if fits(each)])
         if args.act == "inspect":
             return _inspect(context, args.names, _networks(station, backend))
         with tracing(context, station, args.trace):
@@ -87,7 +104,7 @@ def network_verb(args: argparse.Namespace, context: Context) -> int:
                 return _create(args, context, station, backend)
             if args.act == "prune":
                 return _prune(args, context, station, backend)
-            return _remove(args.names, context, station, backend)
+            return _remove(args.names, context, station, backend, ignores_missing=args.force)
 
 
 def _networks(station: Workstation, backend: Backend) -> Sequence[Network]:
@@ -106,31 +123,39 @@ def _create(args: argparse.Namespace, context: Context, station: Workstation, ba
     return 0
 
 
-def _remove(names: Sequence[str], context: Context, station: Workstation, backend: Backend) -> int:
+def _remove(
+    names: Sequence[str], context: Context, station: Workstation, backend: Backend, *, ignores_missing: bool = False
+) -> int:
     first_failure = 0
     for name in names:
         try:
             wait_for(context, station.submit("network.remove", backend=backend.name, name=name))
             context.out.line(name)
         except InnkeeperError as error:
-            first_failure = context.talk.error(error, after=first_failure)
+            if not (ignores_missing and isinstance(error, NotFound)):
+                first_failure = context.talk.error(error, after=first_failure)
     return first_failure
 
 
 def _prune(args: argparse.Namespace, context: Context, station: Workstation, backend: Backend) -> int:
-    unused = [each.name for each in _networks(station, backend) if not each.is_default and not each.members]
+    fits = network_filters.pruned(args.filter)
+    networks = [each for each in _networks(station, backend) if not each.is_default and not each.members]
+    unused = [each.name for each in networks if fits(each)]
     if args.dry_run:
         for name in unused:
             context.out.line(name)
         return 0
     if not unused:
-        context.talk.note("no network is without guests")
+        context.talk.note("no network " + ("fits and " if args.filter else "") + "is without guests")
     return _remove(unused, context, station, backend)
 
 
 def _list(args: argparse.Namespace, context: Context, networks: Sequence[Network]) -> int:
     if args.json:
         context.out.json([as_json(each) for each in networks])
+    elif args.format == "json":
+        for each in networks:
+            context.out.json_line(as_json(each))
     elif args.quiet:
         for each in networks:
             context.out.line(each.name)
