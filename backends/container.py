@@ -115,6 +115,9 @@ class ContainerSpec:
     """A fixed IPv4 address on the first network."""
 
     ip6: str = ""
+    mac: str = ""
+    """The address of its link on the first network; empty: one is made."""
+
     aliases: tuple[str, ...] = ()
     """Further names that resolve to it on its networks."""
 
@@ -187,6 +190,15 @@ class ContainerSpec:
     """"NAME:ADDRESS" each, for /etc/hosts; the address may be "host-gateway"."""
 
     dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    """Domains in which names are looked for, in place of the host's; "." alone: none."""
+
+    dns_options: tuple[str, ...] = ()
+    """resolv.conf(5)'s options ("ndots:2"), in place of the host's."""
+
+    expose: tuple[str, ...] = ()
+    """"80[/udp]" each: what it listens on, beside what its image says."""
+
     publish: tuple[str, ...] = ()
     """"[ADDRESS:]HOST:GUEST[/udp]" each."""
 

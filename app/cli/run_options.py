@@ -99,19 +99,37 @@ def _files(group: argparse._ArgumentGroup) -> None:
 
 def _network(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    _list(group, "--network", metavar="NETWORK", help="bridge (the default), one of `inn network ls`, several in turn, "
-          "none, host, or container:GUEST; name=NETWORK,ip=…,ip6=…,alias=…,mac=… says more")  # fmt: skip
+    _list(group, "--network", "--net", metavar="NETWORK",
+          help="bridge (the default), one of `inn network ls`, several in turn, none, host, "
+          "or container:GUEST; name=NETWORK,ip=…,ip6=…,alias=…,mac=… says more")  # fmt: skip
     add("--ip", metavar="ADDRESS", default="", help="a fixed IPv4 address on the first network")
     add("--ip6", metavar="ADDRESS", default="", help="a fixed IPv6 address on the first network")
-    _list(group, "--network-alias", metavar="NAME", help="a further name that resolves to it on its networks")
+    add("--mac-address", metavar="ADDRESS", default="", help="the address of its link on the first network")
+    _list(
+        group,
+        "--network-alias",
+        "--net-alias",
+        metavar="NAME",
+        help="a further name that resolves to it on its networks",
+    )
     _list(
         group, "-p", "--publish", metavar="[[ADDR:]HOST:]GUEST",
         help="lead a port of the host to it: 8080:80, [::1]:8080:80, 53:53/udp; 80: a free one is chosen",
     )  # fmt: skip
-    add("-P", "--publish-all", action="store_true", help="lead free ports of the host to all that the image exposes")
+    _list(
+        group, "--expose", metavar="GUEST[/udp]", help="a port that it listens on, beside those that the image exposes"
+    )
+    add("-P", "--publish-all", action="store_true", help="lead free ports of the host to all that is exposed")
     add("--hostname", metavar="NAME", help="its host name (default: its id)")
     _list(group, "--add-host", metavar="NAME:ADDRESS", help="a line of its /etc/hosts; ADDRESS may be host-gateway")
     _list(group, "--dns", metavar="ADDRESS", help="a name server, in place of the host's")
+    _list(
+        group,
+        "--dns-search",
+        metavar="DOMAIN",
+        help="a domain to look for names in, in place of the host's; . for none",
+    )
+    _list(group, "--dns-option", "--dns-opt", metavar="OPTION", help="ndots:2 and the like, in place of the host's")
 
 
 def _rights(group: argparse._ArgumentGroup) -> None:

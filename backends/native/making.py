@@ -115,7 +115,7 @@ class Making(Connecting):
             auto_remove=asked.auto_remove,
             size=list(asked.size) if asked.size else None,
             labels=dict(asked.labels),
-            exposed=origin.exposed,
+            exposed=list(dict.fromkeys((*origin.exposed, *asked.expose))),
             template=origin.template,
             **life,
         )
@@ -151,7 +151,7 @@ class Making(Connecting):
         files: _Files = {
             "hostname": hostname + "\n",
             "hosts": container_names.hosts_file(asked, hostname, record.endpoints),
-            "resolv.conf": container_names.resolv_conf(record.network, record.publish, record.dns),
+            "resolv.conf": container_names.resolv_conf(record),
         }
         folder = self._store.folder(record.id) / "etc"
         source = self._store.folder(owner) / "etc" if owner else folder
@@ -254,4 +254,6 @@ def _life(asked: ContainerSpec) -> dict[str, Any]:
         "volumes": mounts.own_volumes(asked),
         "hosts": list(asked.hosts),
         "dns": list(asked.dns),
+        "dns_search": list(asked.dns_search),
+        "dns_options": list(asked.dns_options),
     }

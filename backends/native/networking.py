@@ -95,7 +95,7 @@ class Networking(Making):
     def _have_names(self, record: ContainerRecord) -> None:
         """Let a container that had no networks find the names of those that it has now."""
         with suppress(OSError, InnkeeperError):
-            text = names.resolv_conf(record.network, record.publish, record.dns)
+            text = names.resolv_conf(record)
             _overwrite(self._store.folder(record.id) / "etc" / "resolv.conf", text)
         self._spawner.wake()
         ask_to_look(self._store.run_dir)

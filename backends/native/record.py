@@ -92,7 +92,7 @@ class ContainerRecord(_Json):
     """"[ADDRESS:]HOST:GUEST[/udp]" each."""
 
     exposed: list[str] = field(default_factory=list)
-    """"80/tcp" each: what its image listens on."""
+    """"80/tcp" each: what its image says that it listens on, and its user."""
 
     volumes: list[str] = field(default_factory=list)
     """Places of its own volumes; the first one's folder is volumes/0 beside the record, and so on."""
@@ -104,6 +104,8 @@ class ContainerRecord(_Json):
     """"NAME:ADDRESS" each, for /etc/hosts; the address may be "host-gateway"."""
 
     dns: list[str] = field(default_factory=list)
+    dns_search: list[str] = field(default_factory=list)
+    dns_options: list[str] = field(default_factory=list)
     image_id: str = ""
     """Of the image it was made from, whatever is called so now; empty for containers of earlier versions."""
 

@@ -60,6 +60,7 @@ def check(asked: ContainerSpec) -> None:
     namespaces.check(asked)
     names.check(asked)
     ports.check(asked.publish)
+    ports.check_exposed(asked.expose)
     first_process.check(asked)
     if asked.auto_remove and asked.restart.name != "no":
         raise UsageError("--rm and --restart do not go together: what is removed cannot start again")

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from backends.model import Guest
 from backends.native.backend import NativeBackend
 from backends.native.resolver import offer
 from backends.native.resolver.server import NAME
+from backends.network import Attachment
 from backends.trace import Recorder
 from tests.kernel.conftest import Run
 from tests.tools.containers import log_of, now
@@ -198,6 +200,22 @@ def test_hosts_and_the_search_list_stay(native: NativeBackend, run: Run, output_
     assert [line for line in host if line.startswith("search")] == [
         line for line in inside if line.startswith("search")
     ]
+
+
+def test_domains_and_options_of_its_own_take_the_place_of_the_hosts_with_and_without_the_resolver(
+    native: NativeBackend, run: Run, output_of: Show
+) -> None:
+    run("sleep", "100", name="web")
+    asked_for: dict[str, Any] = {"dns_search": ("one.example", "bridge"), "dns_options": ("ndots:2", "timeout:1")}
+    own = ["search one.example bridge", "options ndots:2 timeout:1"]
+    guest = run("sleep", "100", **asked_for)
+    assert output_of(guest, "cat /etc/resolv.conf").splitlines() == ["nameserver 127.0.0.11", *own]
+    lonely = run("sleep", "100", network="none", dns=("192.0.2.1",), **asked_for)
+    assert output_of(lonely, "cat /etc/resolv.conf").splitlines()[-3:] == [*own, "nameserver 192.0.2.1"]
+    native.network_connect(lonely.ref, Attachment("bridge"), R)
+    assert output_of(lonely, "cat /etc/resolv.conf").splitlines() == ["nameserver 127.0.0.11", *own]
+    none = run("sleep", "100", dns_search=(".",))
+    assert "search" not in output_of(none, "cat /etc/resolv.conf")
 
 
 @pytest.mark.timeout(FUZZ_S + 60)

@@ -251,6 +251,9 @@ def test_a_container_has_the_network_of_another_one_and_its_names() -> None:
 def test_a_port_without_one_of_the_host_gets_a_free_one() -> None:
     def body(backend: NativeBackend, root: Path, other: int) -> None:
         guest = serve(backend, publish=("80", "127.0.0.1::80", "0.0.0.0:8080:80"))
+        exposed = idle(backend, expose=("90", "91/udp"), publish_all=True, mac="02:00:00:00:00:99")
+        assert [port.partition("->")[2] for port in exposed.ports] == ["90/tcp", "91/udp"]
+        assert inside(backend, exposed, "cat /sys/class/net/eth0/address") == "02:00:00:00:00:99"
         free, loopback, _ = (port.partition("->")[0] for port in guest.ports)
         assert in_other(other, lambda: asked(HOST, int(free))) == OTHER
         assert asked("127.0.0.1", int(loopback.rpartition(":")[2])).count(".") == 3

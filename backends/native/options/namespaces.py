@@ -51,7 +51,8 @@ def _check_network(asked: ContainerSpec) -> None:
         raise UsageError("--publish needs a network: --network none has none")
     if not mode.startswith(networks.CONTAINER):
         return
-    given = {"--publish": asked.publish, "--hostname": asked.hostname, "--add-host": asked.hosts, "--dns": asked.dns}
+    given = {"--publish": asked.publish, "--hostname": asked.hostname, "--add-host": asked.hosts, "--dns": asked.dns,
+             "--dns-search": asked.dns_search, "--dns-option": asked.dns_options}  # fmt: skip
     for option, value in given.items():
         if value:
             raise UsageError(f"{option} and --network {mode} do not go together: say it of the other container")

@@ -48,7 +48,11 @@ def wanted(asked: ContainerSpec) -> Wanted:
     first = found[0]
     if (asked.ip and first.ip) or (asked.ip6 and first.ip6):
         raise UsageError(f"network {first.network}: its address is asked for twice")
-    found[0] = replace(first, ip=first.ip or _ip(asked.ip, 4), ip6=first.ip6 or _ip(asked.ip6, 6))
+    if asked.mac and first.mac:
+        raise UsageError(f"network {first.network}: the address of its link is asked for twice")
+    found[0] = replace(
+        first, ip=first.ip or _ip(asked.ip, 4), ip6=first.ip6 or _ip(asked.ip6, 6), mac=first.mac or _mac(asked.mac)
+    )
     aliases = tuple(_alias(text) for text in asked.aliases)
     merged = (tuple(dict.fromkeys((*each.aliases, *aliases))) for each in found)
     return Wanted(BRIDGE, tuple(replace(each, aliases=names) for each, names in zip(found, merged, strict=True)))
@@ -85,7 +89,7 @@ def checked(how: Attachment) -> Attachment:
 def _checked_alone(asked: ContainerSpec, alone: str, count: int) -> str:
     if count > 1:
         raise UsageError(f"--network {alone} goes with no other network")
-    given = {"--ip": asked.ip, "--ip6": asked.ip6, "--network-alias": asked.aliases}
+    given = {"--ip": asked.ip, "--ip6": asked.ip6, "--mac-address": asked.mac, "--network-alias": asked.aliases}
     for option, value in given.items():
         if value:
             raise UsageError(f"{option} and --network {alone} do not go together: there is no network to have it on")

@@ -67,6 +67,14 @@ def check(texts: Sequence[str]) -> None:
             raise Unsupported(f"port {port.text}: only TCP and UDP are led from ::1 to a container", hint=hint)
 
 
+def check_exposed(texts: Sequence[str]) -> None:
+    """Raise UsageError for what is no port of a container's own."""
+    for text in texts:
+        if ":" in text:
+            raise UsageError(f"--expose {text!r}: it names a port of the container alone", hint="80, 53/udp, 8000-8010")
+        parse_port(text)
+
+
 def parse_port(text: str) -> list[Port]:
     """Return the port of one text, or the ports of a range. Raises UsageError."""
     rest, slash, protocol = text.partition("/")

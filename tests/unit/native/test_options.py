@@ -19,6 +19,7 @@ from backends.native.images.image import ImageConfig
 from backends.native.networks.endpoint import Endpoint
 from backends.native.options import devices, names, ports, privileges, rlimits, seccomp_file, volumes
 from backends.native.options.of_image import with_image
+from backends.native.record import ContainerRecord
 
 IMAGE = ImageConfig(name="busy", id="x", created_s=0, layers=[], command=["/bin/sh"])
 HOST_MISSES = next((name for name in ("CAP_SYS_RESOURCE",) if name not in privileges.host_capabilities()), None)
@@ -220,7 +221,8 @@ def test_hosts_and_name_servers_come_after_the_usual_ones() -> None:
     asked = ContainerSpec("busy", hosts=("db:10.0.0.7", "up:host-gateway", "six=::1"), dns=("9.9.9.9",))
     text = names.hosts_file(asked, "box", [Endpoint("bridge", "inn0", "10.1.0.2", 24, "10.1.0.1")])
     assert text.splitlines()[-4:] == ["10.1.0.2\tbox", "10.0.0.7\tdb", "10.1.0.1\tup", "::1\tsix"]
-    assert names.resolv_conf("none", dns=asked.dns).splitlines()[-1] == "nameserver 9.9.9.9"
+    record = ContainerRecord("0123456789ab", "busy", "busy", 0.0, [], "none", dns=["9.9.9.9"])
+    assert names.resolv_conf(record).splitlines()[-1] == "nameserver 9.9.9.9"
 
 
 def test_ports_have_an_address_a_protocol_and_ranges() -> None:
@@ -236,6 +238,13 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
     "asked",
     [
         {"network": "../moon"},
+        {"mac": "moon"},
+        {"mac": "02:00:00:00:00:01", "network": "none"},
+        {"dns_search": ("a b",)},
+        {"dns_options": ("ndots: 2",)},
+        {"dns_search": ("a",), "network": "container:x"},
+        {"expose": ("8080:80",)},
+        {"expose": ("moon",)},
         {"userns": "some"},
         {"pid_mode": "container:x"},
         {"hostname": "-x"},
