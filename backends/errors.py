@@ -11,6 +11,7 @@
     ├── WrongState                 the guest is not in a state in which that can be done
     ├── Unsupported                the backend, the kernel or this guest cannot do it
     ├── PermissionDenied           the system refuses it to this user
+    │   └── LoginNeeded            a registry wants to know who asks
     ├── Busy                       something else holds it
     ├── TimedOut                   it did not happen in time
     ├── BackendUnavailable         the backend cannot be reached
@@ -73,6 +74,14 @@ class Unsupported(InnkeeperError):
 
 class PermissionDenied(InnkeeperError):
     """The system refuses it to this user."""
+
+
+class LoginNeeded(PermissionDenied):
+    """A registry wants a user and a password, or does not take those that it got."""
+
+    def __init__(self, message: str, *, registry: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint or f"inn login {registry}")
+        self.registry = registry
 
 
 class Busy(InnkeeperError):

@@ -40,8 +40,11 @@ class Prompt(ModalScreen[str | None]):
         hint: str = "",
         check: Check | None = None,
         on_change: Callable[[str], object] | None = None,
+        is_secret: bool = False,
     ) -> None:
+        """A secret is shown as dots."""
         super().__init__()
+        self._is_secret = is_secret
         self._label, self._value, self._hint = label, value, hint
         self._check, self._on_change = check, on_change
         self._early: list[events.Key] = []
@@ -50,7 +53,9 @@ class Prompt(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         with Horizontal():
             yield Bar(classes="-label")
-            yield Field(self._value, placeholder=self._hint, select_on_focus=False, compact=True)
+            yield Field(
+                self._value, placeholder=self._hint, password=self._is_secret, select_on_focus=False, compact=True
+            )
         yield Bar(classes="-problem")
 
     def on_mount(self) -> None:

@@ -36,6 +36,11 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 image" or "2 images"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _cut(text: str, width: int) -> str:
     if width <= 0:
         return ""

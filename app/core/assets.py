@@ -184,16 +184,16 @@ ASSETS: tuple[Command, ...] = (
         arguments=(_GUEST_NAME, Argument("snapshot", str, "From this snapshot.", option="--snapshot")),
     ),
     Command(
-        "template.create", "template create", "Keep as template", "Keep a guest to make others from.", "",
+        "template.create", "template create", "Keep as template", "Keep a guest to make others from.", "K",
         assets.Templating, _template_create,
         arguments=(Argument("name", str, "Name of the template.", required=True),),
     ),
     Command(
-        "template.use", "template use", "New from template", "Make a guest from a template.", "",
+        "template.use", "template use", "New from template", "Make a guest from a template.", "n",
         assets.Templating, _template_use, arguments=(_TEMPLATE, _GUEST_NAME), needs_guest=False,
     ),
     Command(
-        "template.remove", "template rm", "Remove template", "Remove a template; guests made from it stay.", "",
+        "template.remove", "template rm", "Remove template", "Remove a template; guests made from it stay.", "D,delete",
         assets.Templating, _template_remove, destructive=True, needs_guest=False,
         arguments=(Argument("name", str, "Name of the template.", required=True),),
     ),

@@ -122,7 +122,7 @@ class Dispatcher:
         words = [command.verb]
         if ref is not None:
             words.append(self._fleet.display_name(guest) if guest is not None else ref.id)
-        words += [str(arguments[key]) for key in ("name",) if arguments.get(key)]
+        words += [str(arguments[key]) for key in ("template", "name") if arguments.get(key)]
         spec = arguments.get("spec")  # of a container, a network or a build
         words += [str(name) for name in getattr(spec, "names", None) or [getattr(spec, "name", None)] if name]
         return " ".join(words)

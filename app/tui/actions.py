@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.binding import Binding
 
 from app.core.commands import COMMANDS, Command
+from app.core.operations import Operation
 from app.tui.asker import Answer
 from app.tui.verdicts import OPENERS, Verdict, judge, title_of
 from backends.assets import Networks
@@ -120,12 +121,13 @@ class Actions:
                 extra["force"] = True
             self.submit(verdict.command or "", verdict.row.ref, **extra)
 
-    def submit(self, command: str, ref: GuestRef | None, **arguments: object) -> None:
-        """Begin one command; a request that makes no sense is told in one line."""
+    def submit(self, command: str, ref: GuestRef | None, **arguments: object) -> Operation | None:
+        """Begin one command; a request that makes no sense is told in one line, and None returned."""
         try:
-            self._screen.station.submit(command, ref, **arguments)
+            return self._screen.station.submit(command, ref, **arguments)
         except InnkeeperError as error:
             self._screen.say(f"{title_of(command)}: {error.message}", "bad")
+            return None
 
     def _confirm(self, name: str, fit: list[Verdict]) -> None:
         from widgets.confirm import Confirm

@@ -26,6 +26,7 @@ from app.tui.host import HostReader
 from app.tui.leave import EXIT_CODES, leave_in_time, on_signals
 from app.tui.messages import Batch, CoreChanged
 from app.tui.progress import ProgressBook
+from app.tui.registries import Registries
 from app.tui.roster import Roster
 from app.tui.terminal import TerminalDriver
 from backends.events import OperationEnded
@@ -79,6 +80,7 @@ class InnkeeperApp(App[int]):
         self.memory: dict[str, object] = {}
         """What views and forms are to look like when they come back."""
 
+        self.registries = Registries(self)
         self.asker: Asker
         self.loop: asyncio.AbstractEventLoop
         self.context: contextvars.Context
@@ -119,7 +121,7 @@ class InnkeeperApp(App[int]):
         for event in batch.ended:
             then = self.after.pop(event.operation_id, None)
             if then is not None:
-                then(event)
+                self.context.run(then, event)  # it may open a dialog, which has to know the app
         # To every screen of the stack: those below a dialog stay fresh.
         for screen in self.screen_stack:
             screen.post_message(CoreChanged(batch))

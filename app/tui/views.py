@@ -1,4 +1,4 @@
-"""The views: guests, images, networks, operations. Each is one key away from the others."""
+"""The views: guests, images, networks, operations, templates. Each is one key away from the others."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ from typing import TYPE_CHECKING
 from textual.binding import Binding
 
 from app.core.commands import COMMANDS, Command
+from widgets.line import Line, Span
 
 if TYPE_CHECKING:
     from app.tui.application import InnkeeperApp
     from app.tui.screens.asset import AssetScreen
 
-VIEWS = ("guests", "images", "networks", "operations")
-"""In the order of their keys: 1, 2, 3, 4."""
+VIEWS = ("guests", "images", "networks", "operations", "templates")
+"""In the order of their keys: 1, 2, 3, 4, 5."""
+
+VIEW_HINT = (f"1-{len(VIEWS)}", "views")
+"""For the line of keys."""
 
 VIEW_BINDINGS = [
     Binding(str(number), f"view('{name}')", f"show the {name}", show=False, id=f"view.{name}")
     for number, name in enumerate(VIEWS, 1)
 ]
+
+
+def view_names(here: str, length: int) -> Line:
+    """Their keys and names; of those that are not `here` so many letters."""
+    spans: list[Span] = []
+    for number, name in enumerate(VIEWS, 1):
+        is_here = name == here
+        title = name.capitalize() if is_here else name.capitalize()[:length]
+        end = " " if is_here or length >= len(name) else ""
+        spans += [(f" {number}", "dim"), (f" {title}{end}", "hit" if is_here else "")]
+    return tuple(spans)
 
 
 def commands_of(noun: str) -> list[Command]:
@@ -76,6 +91,10 @@ def _make(app: InnkeeperApp, name: str) -> AssetScreen[object]:
         from app.tui.screens.networks import NetworkScreen
 
         return NetworkScreen(app.roster)  # type: ignore[return-value]
+    if name == "templates":
+        from app.tui.screens.templates import TemplateScreen
+
+        return TemplateScreen(app.roster)  # type: ignore[return-value]
     from app.tui.screens.operations import OperationScreen
 
     return OperationScreen(app.roster)  # type: ignore[return-value]

@@ -1,14 +1,16 @@
 """Pulling, pushing and building simulated images: it takes a while, can be given up, and can fail.
 
-Names decide how it goes: with "no-such" in it there is none, "private" wants a password, "flaky" breaks on the way.
+Names decide how it goes: with "no-such" in it there is none, "private" wants a login (any but the password
+"wrong" will do), "flaky" breaks on the way.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from backends.errors import BackendUnavailable, InnkeeperError, NotFound, PermissionDenied, UsageError
+from backends.errors import BackendUnavailable, InnkeeperError, LoginNeeded, NotFound, UsageError
 from backends.image import BuildSpec, Image, TransferOptions
 from backends.simulated.act import Act
 from backends.simulated.core import SimulatedCore
@@ -24,13 +26,13 @@ BROKEN_AT = 0.6
 
 
 class TransferVerbs(SimulatedCore):
-    """Transferring, Building."""
+    """Transferring, LoggingIn, Building."""
 
     def image_pull(self, name: str, options: TransferOptions, recorder: Recorder) -> Image:
         """Fetch an image from nowhere."""
         with self._call("image_pull"):
             whole = whole_name(name)
-            _answer(whole, options)
+            self._answer(whole, options)
             found = picture(whole.removesuffix(":latest"), self._world.now().epoch_s)
             gallery = self._world.gallery
             parts = [Part(step.digest, step.blob_bytes, gallery.has_layer(step.digest)) for step in found.layers]
@@ -46,7 +48,7 @@ class TransferVerbs(SimulatedCore):
         with self._call("image_push"):
             found = self._world.gallery.find(name)
             whole = whole_name(name)
-            _answer(whole, options)
+            self._answer(whole, options)
             there = self._world.sent.setdefault(whole.partition("/")[0], set())
             parts = [Part(step.digest, step.blob_bytes, step.digest in there) for step in found.layers]
         self._haul(parts, whole, "uploading", "already there", recorder)
@@ -54,6 +56,28 @@ class TransferVerbs(SimulatedCore):
             there |= {step.digest for step in found.layers}
             recorder.run(Act("image", f"push {whole}", lambda: None))
             return found.digest
+
+    def registry_login(self, registry: str, options: TransferOptions) -> str:
+        """Remember that one is logged in; no password is kept."""
+        with self._call("registry_login"):
+            if options.credentials is None or options.credentials[1] == "wrong":
+                raise LoginNeeded(f"{registry} refuses the credentials", registry=registry)
+            self._world.logins.add(registry)
+            return "nowhere"
+
+    def registry_logout(self, registry: str, options: TransferOptions) -> Sequence[str]:
+        """Forget that."""
+        with self._call("registry_logout"):
+            self._world.logins.discard(registry)
+            return ()
+
+    def _answer(self, name: str, options: TransferOptions) -> None:
+        """Raise what a registry would answer."""
+        if "no-such" in name:
+            raise NotFound(f"cannot pull {name}: the registry has no such image")
+        registry = _registry_of(name)
+        if "private" in name and options.credentials is None and registry not in self._world.logins:
+            raise LoginNeeded(f"cannot pull {name}: {registry} wants a user and a password", registry=registry)
 
     def build(self, spec: BuildSpec, recorder: Recorder) -> Image:
         """Build an image from a real Dockerfile, without doing what it says."""
@@ -117,12 +141,9 @@ class TransferVerbs(SimulatedCore):
             )
 
 
-def _answer(name: str, options: TransferOptions) -> None:
-    """Raise what a registry would answer."""
-    if "no-such" in name:
-        raise NotFound(f"cannot pull {name}: the registry has no such image")
-    if "private" in name and options.credentials is None:
-        raise PermissionDenied(f"cannot pull {name}: the registry wants a password", hint="inn login says it once")
+def _registry_of(name: str) -> str:
+    head = name.partition("/")[0]
+    return head if "/" in name and ("." in head or ":" in head) else "docker.io"
 
 
 def _instructions(spec: BuildSpec) -> list[str]:

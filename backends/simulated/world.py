@@ -47,6 +47,9 @@ class World:
         self.sent: dict[str, set[str]] = {}
         """Layers that registries have got, by the registry's name."""
 
+        self.logins: set[str] = set()
+        """Registries that one is logged in at."""
+
         self.clock = clock
         self._backend, self._epoch_s = backend, epoch_s
         self._random = Random(seed)

@@ -151,10 +151,93 @@ async def test_prune_says_what_it_would_free_before_it_does(open_screen: Open) -
     async with open_screen(backend) as driver:
         await look(driver, "2", "nginx:latest")
         await driver.press("X")
+        await driver.see("Prune what?")
+        await driver.press("enter")
         await driver.see("Frees")
         assert any(image.is_dangling for image in backend.images())
         await driver.press("y")
         await driver.until(lambda: all(image.users for image in backend.images()))
+
+
+async def test_prune_can_be_of_those_without_a_name_alone(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    async with open_screen(backend) as driver:
+        await look(driver, "2", "nginx:latest")
+        unused = {image.name for image in backend.images() if not image.users and not image.is_dangling}
+        assert unused
+        await driver.press("X")
+        await driver.see("Prune what?")
+        await driver.press("down", "enter")
+        await driver.see("Frees")
+        await driver.press("y")
+        await driver.until(lambda: not any(image.is_dangling for image in backend.images()))
+        assert unused <= {image.name for image in backend.images()}
+
+
+async def test_a_registry_that_wants_a_login_is_given_one_and_asked_again(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    async with open_screen(backend) as driver:
+        await look(driver, "2", "nginx:latest")
+        await driver.press("p")
+        await type_in(driver, "reg.example/private/tool")
+        await driver.see("User at reg.example:")
+        await type_in(driver, "anna")
+        await driver.see("Password of anna at reg.example:")
+        await driver.type("wrong")
+        assert "wrong" not in driver.text
+        await driver.press("enter")
+        await driver.see("refuses the credentials")
+        await type_in(driver, "anna")
+        await driver.see("Password of anna")
+        await type_in(driver, "s3cr3t")
+        await driver.until(lambda: "reg.example/private/tool:latest" in {image.name for image in backend.images()})
+        await driver.see("reg.example/private/tool:")
+        for operation in driver.app.station.operations():
+            assert "s3cr3t" not in f"{operation.title} {operation.records} {list(operation.lines)} {operation.error}"
+
+
+async def test_who_gives_the_login_up_is_told_so_and_asked_again_next_time(open_screen: Open) -> None:
+    async with open_screen(SimulatedBackend(guests=5)) as driver:
+        await look(driver, "2", "nginx:latest")
+        for _ in range(2):
+            await driver.press("p")
+            await type_in(driver, "reg.example/private/tool")
+            await driver.see("User at reg.example:")
+            await driver.press("escape")
+            await driver.see("not logged in at reg.example")
+
+
+async def test_five_shows_templates_and_makes_guests_of_them(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    async with open_screen(backend, size=(80, 24)) as driver:
+        await look(driver, "5", "no templates")
+        await driver.press("K")
+        await driver.see("Keep which guest")
+        await driver.type("db")
+        await driver.press("enter")
+        await type_in(driver, "gold")
+        await driver.until(lambda: "postgres" in driver.line_with("gold"))
+        await choose(driver, "gold")
+        await driver.press("n")
+        await type_in(driver, "db-of-gold")
+        await driver.until(lambda: "db-of-gold" in driver.line_with("gold "))
+        assert any(guest.name == "db-of-gold" for guest in backend.guests())
+        await driver.press("enter")
+        await driver.see("Own files")
+        await driver.press("escape", "D")
+        await driver.see("Remove gold?")
+        await driver.press("y")
+        await driver.until(lambda: not backend.templates())
+        assert any(guest.name == "db-of-gold" for guest in backend.guests())
+
+
+async def test_k_keeps_the_guest_under_the_cursor_as_a_template(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    async with open_screen(backend) as driver:
+        await driver.choose("db")
+        await driver.press("K")
+        await type_in(driver, "gold")
+        await driver.until(lambda: [each.name for each in backend.templates()] == ["gold"])
 
 
 async def test_the_filter_and_the_order_of_a_view_come_back_with_it(open_screen: Open) -> None:

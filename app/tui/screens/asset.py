@@ -1,8 +1,8 @@
-"""What the views of images, networks and operations share: a table, details beside or over it, verbs."""
+"""What the views of images, networks and the others share: table, details beside or over it, what a verb needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from textual import on
@@ -12,16 +12,16 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from app.core.commands import COMMANDS
-from app.tui.asker import Answer
+from app.tui.facts import FactBook, Question
 from app.tui.messages import Batch
 from app.tui.roster import Roster
 from app.tui.screens.base import BaseScreen
 from app.tui.shelf import Shelf
-from app.tui.views import VIEW_BINDINGS, VIEWS
+from app.tui.views import VIEW_BINDINGS, VIEW_HINT, view_names
 from backends.base import Backend
 from backends.errors import InnkeeperError
 from widgets.bar import Bar
-from widgets.line import Line, Span, line
+from widgets.line import Line, Span, line, width_of
 from widgets.line_view import LineView
 from widgets.list_table import ListTable
 from widgets.news_bar import NewsBar
@@ -31,9 +31,6 @@ R = TypeVar("R")
 
 BESIDE_WIDTH = 150
 """From here on the details stand beside the table."""
-
-SETTLE_S = 0.15
-"""A cursor that runs over many rows asks for none of them."""
 
 
 class AssetScreen(BaseScreen, Generic[R]):
@@ -59,7 +56,7 @@ class AssetScreen(BaseScreen, Generic[R]):
         Binding("H", "backends", "host and backends", show=False, id="open.backends"),
         Binding("ctrl+r,f5", "reload", "read again now", show=False, id="view.reload"),
     ]
-    ALWAYS_HINTS = (("1-4", "views"), ("?", "help"), ("q", "quit"))
+    ALWAYS_HINTS = (VIEW_HINT, ("?", "help"), ("q", "quit"))
 
     view_name: ClassVar[str] = ""
     every_s: ClassVar[float] = 3.0
@@ -70,8 +67,7 @@ class AssetScreen(BaseScreen, Generic[R]):
         self.table: ListTable[R]
         self.pane: Widget
         self.is_zoomed = False
-        self._facts: dict[object, Any] = {}
-        self._asked: object = None
+        self.facts = FactBook(self, self.view_name, self.show_details)
 
     # ---- what a subclass says
 
@@ -93,7 +89,7 @@ class AssetScreen(BaseScreen, Generic[R]):
         """Return what is known now."""
         raise NotImplementedError
 
-    def question(self, row: R) -> tuple[object, Callable[[Backend], object]] | None:
+    def question(self, row: R) -> Question | None:
         """Return a key and what to ask the row's backend for its details; None: nothing more is known."""
         return None
 
@@ -180,7 +176,7 @@ class AssetScreen(BaseScreen, Generic[R]):
         self.show_status()
         if batch.fleet or batch.ended or batch.backends:
             self.refresh_list()
-            self._asked = None
+            self.facts.forget_asked()
         self.show_list()
         super().core_changed(batch)
 
@@ -215,10 +211,13 @@ class AssetScreen(BaseScreen, Generic[R]):
 
     def show_views(self) -> None:
         """Draw the names of the views."""
-        spans: list[Span] = []
-        for number, name in enumerate(VIEWS, 1):
-            spans += [(f" {number}", "dim"), (f" {name.capitalize()} ", "hit" if name == self.view_name else "")]
-        self.query_one("#views", Bar).set(tuple(spans), line(*self.summary()))
+        bar, summary = self.query_one("#views", Bar), line(*self.summary())
+        # The narrower the terminal, the less is told of the views that are not shown.
+        for length in (20, 4):
+            names = view_names(self.view_name, length)
+            if width_of(names) + width_of(summary) < bar.size.width:
+                break
+        bar.set(names, summary)
 
     def message_right(self) -> list[Span]:
         table = self.table
@@ -250,37 +249,14 @@ class AssetScreen(BaseScreen, Generic[R]):
             self.draw_details(None, None)
             return
         asked = self.question(row)
-        self.draw_details(row, self._facts.get(asked[0]) if asked is not None else None)
-        if asked is not None and asked[0] != self._asked:
-            self._asked = asked[0]
-            self.set_timer(SETTLE_S, lambda: self._ask(asked[0], asked[1], self.backend_of(row)))
+        self.draw_details(row, self.facts.known(asked))
+        self.facts.want(asked, self.backend_of(row))
 
     def draw_details(self, row: R | None, facts: Any) -> None:
         """Draw them."""
         view = self.pane
         assert isinstance(view, LineView)
         view.show(self.detail_lines(row, facts, max(40, view.size.width - 3)) if row is not None else [])
-
-    def _ask(self, key: object, question: Callable[[Backend], object], name: str) -> None:
-        if key != self._asked or not self.is_up:
-            return  # the cursor went on
-        try:
-            backend = self.station.backend(name)
-        except InnkeeperError:
-            return
-
-        def reply(answer: Answer[object]) -> None:
-            if not self.is_up:
-                return
-            if answer.error is not None:
-                self.say(answer.error.message, "warn")
-                return
-            if len(self._facts) > 500:
-                self._facts.clear()
-            self._facts[key] = answer.value
-            self.show_details()
-
-        self.innkeeper.asker.ask(f"facts {name}", f"facts {self.view_name}", lambda: question(backend), reply)
 
     @on(LineView.Moved)
     def _moved(self) -> None:
@@ -389,32 +365,3 @@ class AssetScreen(BaseScreen, Generic[R]):
     def submit(self, command: str, backend: str, **arguments: object) -> None:
         """Begin a command on one backend."""
         self.actions.submit(command, None, backend=backend, **arguments)
-
-    def ask_text(
-        self,
-        label: str,
-        done: Callable[[str], object],
-        *,
-        value: str = "",
-        hint: str = "",
-        check: Callable[[str], str] | None = None,
-    ) -> None:
-        """Ask for a line of text; nothing happens when the user goes back."""
-        from widgets.prompt import Prompt
-
-        def answered(text: str | None) -> None:
-            if text is not None and text.strip():
-                done(text.strip())
-
-        needed = check or (lambda text: "" if text.strip() else "something is needed")
-        self.app.push_screen(Prompt(label, value, hint=hint, check=needed), answered)
-
-    def confirm(self, question: str, details: Sequence[Line], verb: str, done: Callable[[], object]) -> None:
-        """Ask before something is lost."""
-        from widgets.confirm import Confirm
-
-        def answered(agreed: bool | None) -> None:
-            if agreed:
-                done()
-
-        self.app.push_screen(Confirm(question, details, verb=verb), answered)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,9 @@ from textual.binding import Binding, BindingType
 
 from app.core.commands import COMMANDS
 from app.tui.asker import Answer
+from app.tui.facts import Question
+from app.tui.questions import ask_text, confirm, pick
+from app.tui.registries import parse
 from app.tui.screens.asset import AssetScreen
 from app.tui.shelf import Shelf
 from app.tui.views import command_bindings, command_hints
@@ -22,8 +25,16 @@ from widgets.glyphs import GLYPHS
 from widgets.image_lines import image_lines
 from widgets.image_table import ImageRow, ImageTable
 from widgets.line import Line, Span, line
-from widgets.text import clean
+from widgets.text import clean, counted
 from widgets.units import size
+
+PRUNES = (
+    ("all images that no guest uses", PruneOptions(all=True)),
+    ("only those without a name", PruneOptions()),
+    ("all that no guest uses, and the build cache", PruneOptions(all=True, build_cache=True)),
+    ("those without a name, and the build cache", PruneOptions(build_cache=True)),
+)
+"""What can be chosen to go."""
 
 
 class ImageScreen(AssetScreen[ImageRow]):
@@ -73,7 +84,7 @@ class ImageScreen(AssetScreen[ImageRow]):
     def name_of(self, row: ImageRow) -> str:
         return row.image.name
 
-    def question(self, row: ImageRow) -> tuple[object, Callable[[Backend], object]] | None:
+    def question(self, row: ImageRow) -> Question | None:
         name = row.image.name
 
         def question(backend: Backend) -> object:
@@ -89,7 +100,8 @@ class ImageScreen(AssetScreen[ImageRow]):
 
     def summary(self) -> list[Span]:
         freed = [each.freed_bytes for each in self._freed.values()]
-        spans: list[Span] = [(f" {len({row.image.id for row in self.table.rows})} images ", "dim")]
+        count = len({row.image.id for row in self.table.rows})
+        spans: list[Span] = [(f" {counted(count, 'image')} ", "dim")]
         if freed and sum(freed):
             spans.append((f" prune frees {size(sum(freed))} ", "accent"))
         return spans
@@ -106,11 +118,20 @@ class ImageScreen(AssetScreen[ImageRow]):
             return
         row = self.table.current
         before = row.image.name if row is not None and not row.image.is_dangling else ""
-        self.ask_text(
+        ask_text(
+            self.app,
             f"Pull into {clean(backend.title)}:",
-            lambda name: self.submit("image.pull", backend.name, name=name),
-            hint=f"busybox   registry.example:5000/team/app:2   {before}".rstrip(),
+            lambda text: self._pull(backend.name, text),
+            hint=f"busybox   registry.example:5000/team/app:2   http://127.0.0.1:5000/app   {before}".rstrip(),
         )
+
+    def _pull(self, backend: str, text: str) -> None:
+        name, transfer = parse(text)
+        self.innkeeper.registries.begin("image.pull", backend, transfer, name=name, options=transfer)
+
+    def _push(self, backend: str, text: str) -> None:
+        name, transfer = parse(text)
+        self.innkeeper.registries.begin("image.push", backend, transfer, name=name, options=transfer)
 
     def do_image_push(self) -> None:
         rows = [row for row in self.table.chosen if not row.image.is_dangling]
@@ -119,29 +140,37 @@ class ImageScreen(AssetScreen[ImageRow]):
 
         def push() -> None:
             for row in rows:
-                self.submit("image.push", row.backend, name=row.image.name)
+                self._push(row.backend, row.image.name)
 
         if len(rows) == 1:
             row = rows[0]
-            self.ask_text(
+            ask_text(
+                self.app,
                 f"Push {clean(row.image.name)} (Enter agrees):",
                 lambda name: self._push_as(row, name),
                 value=row.image.name,
             )
         else:
-            self.confirm(f"Push {len(rows)} images?", [_name_line(row) for row in rows[:8]], "push them", push)
+            confirm(self.app, f"Push {len(rows)} images?", [_name_line(row) for row in rows[:8]], "push them", push)
 
-    def _push_as(self, row: ImageRow, name: str) -> None:
+    def _push_as(self, row: ImageRow, text: str) -> None:
         """Push it; under another name it gets that name first, as a registry knows it by nothing else."""
-        if name != row.image.name:
-            self.submit("image.tag", row.backend, name=row.image.name, new_name=name)
-        self.submit("image.push", row.backend, name=name)
+        name, _ = parse(text)
+        if name == row.image.name:
+            self._push(row.backend, text)
+            return
+        operation = self.actions.submit("image.tag", None, backend=row.backend, name=row.image.name, new_name=name)
+        if operation is not None:
+            self.innkeeper.after[operation.id] = lambda event: (
+                self._push(row.backend, text) if event.error is None else None
+            )
 
     def do_image_tag(self) -> None:
         rows = self.table.chosen[:1]
         if self.can("image.tag", rows):
             row = rows[0]
-            self.ask_text(
+            ask_text(
+                self.app,
                 f"A further name of {clean(row.image.name)}:",
                 lambda name: self.submit("image.tag", row.backend, name=row.image.name, new_name=name),
                 value="" if row.image.is_dangling else row.image.name,
@@ -164,41 +193,56 @@ class ImageScreen(AssetScreen[ImageRow]):
             for row in rows:
                 self.submit("image.remove", row.backend, name=row.image.name)
 
-        self.confirm(f"Remove {what}?", details, "remove", remove)
+        confirm(self.app, f"Remove {what}?", details, "remove", remove)
 
     def do_image_prune(self) -> None:
+        """Choose what is to go, with what each choice would free."""
         backend = self.home("image.prune")
         if backend is None or not isinstance(backend, ImageKeeping):
             return
-        options, name = PruneOptions(all=True), backend.name
+        name, keeping = backend.name, backend
 
-        def reply(answer: Answer[Pruned]) -> None:
+        def question() -> list[Pruned]:
+            return [keeping.image_prune(each, Recorder("client"), dry_run=True) for _, each in PRUNES]
+
+        def reply(answer: Answer[list[Pruned]]) -> None:
             if answer.error is not None:
                 self.say(answer.error.message, "bad")
-            elif not answer.value.images and not answer.value.freed_bytes:
-                self.say("prune would free nothing: every image is used", "good")
-            else:
-                self._confirm_prune(name, options, answer.value)
+            elif not any(each.images or each.freed_bytes for each in answer.value):
+                self.say("prune would free nothing: all of it is used", "good")
+            elif self.is_current:
+                self._choose_prune(name, answer.value)
 
-        keeping: ImageKeeping = backend
-        self.innkeeper.asker.ask(
-            f"images {name}", "prune", lambda: keeping.image_prune(options, Recorder("client"), dry_run=True), reply
-        )
+        self.innkeeper.asker.ask(f"images {name}", "prune", question, reply)
+
+    def _choose_prune(self, backend: str, found: Sequence[Pruned]) -> None:
+        def chosen(index: int) -> None:
+            self._confirm_prune(backend, PRUNES[index][1], found[index])
+
+        lines = [
+            line(f"{title:<46} ", (f"{counted(len(each.images), 'image')}, {size(each.freed_bytes)}", "dim"))
+            for (title, _), each in zip(PRUNES, found, strict=True)
+        ]
+        pick(self.app, "Prune what?", lines, chosen)
 
     def _confirm_prune(self, backend: str, options: PruneOptions, found: Pruned) -> None:
         details = [line(f"  {name}") for name in found.images[:8]]
         if len(found.images) > 8:
             details.append(line((f"  and {len(found.images) - 8} more", "dim")))
-        details.append(line(f"No guest uses them. Frees {size(found.freed_bytes)} in {found.layers} layers."))
-        self.confirm(
-            f"Prune {len(found.images)} images?", details, "prune",
+        details.append(
+            line(f"No guest uses them. Frees {size(found.freed_bytes)} in {counted(found.layers, 'layer')}.")
+        )
+        confirm(
+            self.app,
+            f"Prune {counted(len(found.images), 'image')}?", details, "prune",
             lambda: self.submit("image.prune", backend, options=options),
         )  # fmt: skip
 
     def do_image_load(self) -> None:
         backend = self.home("image.load")
         if backend is not None:
-            self.ask_text(
+            ask_text(
+                self.app,
                 "Load images from the archive or folder:",
                 lambda path: self.submit("image.load", backend.name, source=str(Path(path).expanduser())),
                 hint="images.tar",
@@ -211,7 +255,8 @@ class ImageScreen(AssetScreen[ImageRow]):
         first = rows[0]
         names = [row.image.name for row in rows if row.backend == first.backend]
         plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in names[0])
-        self.ask_text(
+        ask_text(
+            self.app,
             f"Save {clean(names[0]) if len(names) == 1 else f'{len(names)} images'} to:",
             lambda path: self.submit("image.save", first.backend, names=names, target=str(Path(path).expanduser())),
             value=f"{plain}.tar",
@@ -223,13 +268,14 @@ class ImageScreen(AssetScreen[ImageRow]):
             return
 
         def folder(path: str) -> None:
-            self.ask_text("Name of the image:", lambda name: build(path, name), hint="team/app:1")
+            ask_text(self.app, "Name of the image:", lambda name: build(path, name), hint="team/app:1")
 
         def build(path: str, name: str) -> None:
-            self.submit("image.build", backend.name, spec=BuildSpec(str(Path(path).expanduser()), names=(name,)))
+            spec = BuildSpec(str(Path(path).expanduser()), names=(name,))
+            self.innkeeper.registries.begin("image.build", backend.name, spec.transfer, spec=spec)
             self.innkeeper.show_view("operations")
 
-        self.ask_text("Build the folder with a Dockerfile:", folder, value=".")
+        ask_text(self.app, "Build the folder with a Dockerfile:", folder, value=".")
 
 
 def _age(image: Image, now_s: float) -> float | None:

@@ -14,7 +14,7 @@ from app.core.settings import MIN_INTERVAL_S
 from app.tui.actions import COMMAND_BINDINGS
 from app.tui.messages import Batch
 from app.tui.screens.base import PAGE_BINDINGS, BaseScreen
-from app.tui.views import VIEW_BINDINGS
+from app.tui.views import VIEW_BINDINGS, VIEW_HINT
 from backends.model import GuestRef
 from widgets.bar import Bar
 from widgets.glyphs import GLYPHS
@@ -52,7 +52,7 @@ class MainScreen(BaseScreen):
     MainScreen #body.-below Details { height: 1fr; border-top: solid $border; }
     """
     MORE_HINTS = (("l", "logs"), ("Enter", "details"), ("/", "filter"), ("o", "sort"), (":", "all commands"))
-    ALWAYS_HINTS = (("1-4", "views"), ("?", "help"), ("q", "quit"))
+    ALWAYS_HINTS = (VIEW_HINT, ("?", "help"), ("q", "quit"))
     BINDINGS: ClassVar[list[BindingType]] = [
         *COMMAND_BINDINGS,
         *PAGE_BINDINGS,

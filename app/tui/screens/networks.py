@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from textual.binding import BindingType
 
 from app.core.commands import COMMANDS
+from app.tui.questions import ask_text, confirm, pick
 from app.tui.screens.asset import AssetScreen
 from app.tui.shelf import Shelf
 from app.tui.views import command_bindings, command_hints
@@ -18,7 +19,7 @@ from backends.network import Attachment, Network, NetworkSpec
 from widgets.line import Line, Span, line
 from widgets.network_lines import Flow, network_lines
 from widgets.network_table import NetworkRow, NetworkTable
-from widgets.text import clean
+from widgets.text import clean, counted
 
 _Key = tuple[str, str, str]
 """Backend, id of a network, and a guest on it; "": all of them together."""
@@ -94,7 +95,7 @@ class NetworkScreen(AssetScreen[NetworkRow]):
 
     def summary(self) -> list[Span]:
         members = {(row.backend, member.guest) for row in self.table.rows for member in row.network.members}
-        return [(f" {len(self.table.rows)} networks, {len(members)} guests ", "dim")]
+        return [(f" {counted(len(self.table.rows), 'network')}, {counted(len(members), 'guest')} ", "dim")]
 
     # ---- verbs
 
@@ -104,18 +105,16 @@ class NetworkScreen(AssetScreen[NetworkRow]):
             return
 
         def named(name: str) -> None:
-            from widgets.prompt import Prompt
-
-            def subnet(text: str | None) -> None:
-                if text is not None:
-                    subnets = tuple(text.replace(",", " ").split())
-                    spec = NetworkSpec(name, subnets, ipv6=any(":" in each for each in subnets))
-                    self.submit("network.create", backend.name, spec=spec)
+            def subnet(text: str) -> None:
+                subnets = tuple(text.replace(",", " ").split())
+                spec = NetworkSpec(name, subnets, ipv6=any(":" in each for each in subnets))
+                self.submit("network.create", backend.name, spec=spec)
 
             hint = "10.209.5.0/24, also with fd00:5::/64"
-            self.app.push_screen(Prompt(f"Subnet of {clean(name)} (Enter: a free one):", "", hint=hint), subnet)
+            label = f"Subnet of {clean(name)} (Enter: a free one):"
+            ask_text(self.app, label, subnet, hint=hint, check=lambda text: "")
 
-        self.ask_text("Name of the new network:", named, hint="shop")
+        ask_text(self.app, "Name of the new network:", named, hint="shop")
 
     def do_network_remove(self) -> None:
         rows = self.table.chosen
@@ -131,7 +130,7 @@ class NetworkScreen(AssetScreen[NetworkRow]):
             for row in rows:
                 self.submit("network.remove", row.backend, name=row.network.name)
 
-        self.confirm(f"Remove {what}?", details, "remove", remove)
+        confirm(self.app, f"Remove {what}?", details, "remove", remove)
 
     def do_network_connect(self) -> None:
         rows = self.table.chosen[:1]
@@ -162,18 +161,12 @@ class NetworkScreen(AssetScreen[NetworkRow]):
         self._pick(f"Disconnect from {clean(row.network.name)} which guest?", on_it, chosen, "no guest is on it")
 
     def _pick(self, title: str, guests: Sequence[Guest], done: Any, nobody: str) -> None:
-        from app.tui.screens.pick import Pick
-
         if not guests:
             self.say(nobody)
             return
 
-        def picked(index: int | None) -> None:
-            if index is not None:
-                done(guests[index])
-
         lines = [line(guest.name, (f"  {guest.state.value}", "dim")) for guest in guests]
-        self.app.push_screen(Pick(title, lines), picked)
+        pick(self.app, title, lines, lambda index: done(guests[index]))
 
 
 def _read(backend: Networks) -> Sequence[Network]:

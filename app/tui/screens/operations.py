@@ -13,6 +13,7 @@ from textual.widget import Widget
 from app.core.commands import COMMANDS
 from app.core.operations import Operation
 from app.tui.messages import Batch
+from app.tui.questions import confirm
 from app.tui.screens.asset import AssetScreen
 from backends.errors import Cancelled
 from backends.model import LogLine
@@ -172,7 +173,7 @@ class OperationScreen(AssetScreen[OperationRow]):
             details = [line(f"  {operation.title}") for operation in able[:8]] if len(able) > 1 else []
             details.append(line(("Nothing half made stays.", "dim")))
             what = clean(able[0].title) if len(able) == 1 else f"{len(able)} operations"
-            self.confirm(f"Give up {what}?", details, "give it up", lambda: self._cancel(able))
+            confirm(self.app, f"Give up {what}?", details, "give it up", lambda: self._cancel(able))
 
     def _cancel(self, operations: list[Operation]) -> None:
         for operation in operations:

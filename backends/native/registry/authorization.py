@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from backends.errors import InnkeeperError, PermissionDenied
+from backends.errors import InnkeeperError, LoginNeeded, PermissionDenied
 from backends.native.registry.web import checked_url
 
 if TYPE_CHECKING:
@@ -96,17 +96,16 @@ class Authorizer:
 
     def _with_password(self, used: str) -> str:
         if self._credentials is None or not self._credentials.user:
-            hint = f"inn login {self._registry}"
-            raise PermissionDenied(f"{self._registry} wants a user and a password", hint=hint)
+            raise LoginNeeded(f"{self._registry} wants a user and a password", registry=self._registry)
         if used.startswith("Basic "):
             raise self._refused()
         self._is_basic = True
         return self._basic()
 
-    def _refused(self) -> PermissionDenied:
+    def _refused(self) -> LoginNeeded:
         user = self._credentials.user if self._credentials else ""
         who = f" of {user}" if user else ""
-        return PermissionDenied(f"{self._registry} refuses the credentials{who}", hint=f"inn login {self._registry}")
+        return LoginNeeded(f"{self._registry} refuses the credentials{who}", registry=self._registry)
 
     def _basic(self) -> str:
         assert self._credentials is not None
@@ -121,9 +120,7 @@ class Authorizer:
         with self._asked(realm, service, wanted) as given:
             if given.status in (400, 401, 403):
                 if self._credentials is None:
-                    raise PermissionDenied(
-                        f"{self._registry} gives strangers no token", hint=f"inn login {self._registry}"
-                    )
+                    raise LoginNeeded(f"{self._registry} gives strangers no token", registry=self._registry)
                 raise self._refused()
             if given.status != 200:
                 raise given.refusal(f"cannot get a token for {self._registry}", urlsplit(realm).netloc)

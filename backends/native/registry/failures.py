@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from backends.errors import BackendUnavailable, InnkeeperError, NotFound, PermissionDenied
+from backends.errors import BackendUnavailable, InnkeeperError, LoginNeeded, NotFound, PermissionDenied
 
 _LONGEST = 200
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -32,7 +32,9 @@ def refusal(what: str, status: int, reason: str, media_type: str, body: bytes, *
     """Return the error for an answer with that status; what: "cannot pull busybox"."""
     code, said = _said(media_type, body)
     text = f"{what}: {registry} answered {status} {reason}".rstrip() + (f": {said}" if said else "")
-    if status in (401, 403):
+    if status == 401:
+        return LoginNeeded(text, registry=registry, hint=f"for credentials: inn login {registry}")
+    if status == 403:
         return PermissionDenied(text, hint=f"for credentials: inn login {registry}")
     if status == 404:
         return NotFound(text)

@@ -246,7 +246,7 @@ def checked_url(given: str, base: str, verb: str) -> str:
 def _no_trust(host: str, error: SSLError) -> InnkeeperError:
     text = str(error)
     if any(word in text.upper().replace(" ", "_") for word in _NO_TLS):
-        hint = "if it speaks plain HTTP and you want that: --plain-http"
+        hint = "if it speaks plain HTTP and you want that: --plain-http; on the screen: http:// before the name"
         return BackendUnavailable(f"cannot talk to {host}: it does not speak TLS", hint=hint)
     if "CERTIFICATE_VERIFY_FAILED" in text.upper() or "doesn't match" in text:
         hint = f"trust its authority with --ca-file FILE or /etc/containers/certs.d/{host}/ca.crt"
