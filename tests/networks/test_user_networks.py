@@ -219,6 +219,23 @@ def test_a_running_container_is_put_on_a_network_and_taken_off_and_stays_so() ->
     as_host(body)
 
 
+def test_a_container_that_could_not_be_connected_is_as_it_was_with_its_ports() -> None:
+    def body(backend: NativeBackend, root: Path, other: int) -> None:
+        backend.network_create(NetworkSpec("six", ipv6=True), R)
+        guest = serve(backend, publish=("8080:80",), sysctls=("net.ipv6.conf.default.disable_ipv6=1",))
+        hosts = inside(backend, guest, "cat /etc/hosts")
+        with pytest.raises(InnkeeperError, match="IPv6 is disabled"):
+            backend.network_connect(guest.ref, Attachment("six"), R)
+        assert in_other(other, lambda: asked(HOST, 8080)) == OTHER
+        assert now(backend, guest).networks == ("bridge",)
+        assert inside(backend, guest, "ls /sys/class/net").split() == ["eth0", "lo"]
+        assert inside(backend, guest, "cat /etc/hosts") == hosts
+        assert "six" not in bridges(backend)
+        backend.network_remove("six", R)
+
+    as_host(body)
+
+
 def test_a_container_has_the_network_of_another_one_and_its_names() -> None:
     def body(backend: NativeBackend, root: Path, other: int) -> None:
         server = serve(backend, name="server")

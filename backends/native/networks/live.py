@@ -45,9 +45,17 @@ def plug(
                 step.undo()
         with suppress(OSError, InnkeeperError):
             let_go(run_dir, [endpoint])
+        _publish_again(run_dir, record.with_endpoints([each for each in record.endpoints if each != endpoint]))
         raise
     finally:
         os.close(space)
+
+
+def _publish_again(run_dir: Path, record: ContainerRecord) -> None:
+    """Lead the ports to where they led before: with the way out of a link that was not to be they were taken back."""
+    with suppress(OSError, InnkeeperError):
+        for step in nat.steps(record, run_dir, is_live=True):
+            step.run()
 
 
 def unplug(run_dir: Path, record: ContainerRecord, gone: Endpoint, status: Status, recorder: Recorder) -> None:
