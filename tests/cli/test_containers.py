@@ -17,6 +17,7 @@ from backends.registry import BackendConfig, make
 from backends.trace import Recorder
 from tests.cli.conftest import Inn
 from tests.cli.terminal import Terminal
+from tests.tools.host_image import host_image_in
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
@@ -30,7 +31,12 @@ def native(tmp_path: Path) -> Iterator[Inn]:
     """`inn` with real containers, all of them removed in the end."""
     inn = Inn(tmp_path / "root")
     inn.options = ["--root", str(inn.root), "--backend", "native"]
-    yield inn
+    with host_image_in(inn.root):
+        yield inn
+        _remove_all(inn)
+
+
+def _remove_all(inn: Inn) -> None:
     backend = make("native", BackendConfig(inn.root, inn.root / "run"))
     assert isinstance(backend, Removing)
     assert isinstance(backend, Cleaning)

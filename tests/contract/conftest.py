@@ -18,6 +18,7 @@ from backends.metrics import Sample
 from backends.model import Guest, GuestRef, Limits
 from backends.registry import BackendConfig
 from backends.trace import Recorder
+from tests.tools.host_image import host_image_in
 from tests.tools.needs import needs
 from tests.tools.oci_images import make_layout
 from tests.tools.odd_registry import serving_oddly
@@ -137,21 +138,22 @@ def native(folder: Path) -> Iterator[Subject]:
     from backends.container import ContainerSpec
     from backends.native.backend import make as make_native
 
-    backend = make_native(BackendConfig(folder, folder / "run"))
-    backend.open()
-    script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"
-    make = creates(backend, lambda name: ContainerSpec("host", ("sh", "-c", script), name=name, network="none"))
-    subject = Subject(backend, make, lambda ref: remove_by_force(backend, ref))
-    try:
-        with pulling_from(folder / "registry") as subject.remote_image:
-            yield subject
-    finally:
-        subject.clear()
-        for guest in backend.guests():
-            remove_by_force(backend, guest.ref)
-        backend.shutdown()
-        backend.clean(recorder())
-        backend.close()
+    with host_image_in(folder):
+        backend = make_native(BackendConfig(folder, folder / "run"))
+        backend.open()
+        script = "trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+        make = creates(backend, lambda name: ContainerSpec("host", ("sh", "-c", script), name=name, network="none"))
+        subject = Subject(backend, make, lambda ref: remove_by_force(backend, ref))
+        try:
+            with pulling_from(folder / "registry") as subject.remote_image:
+                yield subject
+        finally:
+            subject.clear()
+            for guest in backend.guests():
+                remove_by_force(backend, guest.ref)
+            backend.shutdown()
+            backend.clean(recorder())
+            backend.close()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from backends.model import Guest, Limits
 from backends.native.backend import NativeBackend, make
 from backends.registry import BackendConfig
 from backends.trace import Recorder
+from tests.tools.host_image import host_image_in
 
 Run = Callable[..., Guest]
 
@@ -25,7 +26,8 @@ Run = Callable[..., Guest]
 def root() -> Iterator[Path]:
     """A state folder, removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="inn-test-"))
-    yield folder
+    with host_image_in(folder):
+        yield folder
     shutil.rmtree(folder)
 
 
