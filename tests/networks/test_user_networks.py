@@ -88,9 +88,7 @@ def test_containers_of_one_network_reach_each_other_and_those_of_another_do_not(
         plain = idle(backend)
         assert ask(backend, friend, server.addresses[0]) == friend.addresses[0]
         for guest in (stranger, plain):
-            assert "." not in ask(backend, guest, server.addresses[0]) or "timed" in ask(
-                backend, guest, server.addresses[0]
-            )
+            assert "timed out" in ask(backend, guest, server.addresses[0])
         assert "." not in in_other(other, lambda: asked(server.addresses[0], 80))
         both = idle(backend, network="blue", networks=("red",))
         assert ask(backend, both, server.addresses[0]) == both.addresses[1]

@@ -23,6 +23,7 @@ from backends.native.networks.rules import Bridge, Published, table_text
 from backends.native.options.ports import Port
 from backends.registry import BackendConfig
 from backends.trace import Recorder
+from tests.tools.host_image import host_image_in
 from tests.tools.needs import facility
 
 R = Recorder("test")
@@ -76,7 +77,7 @@ def in_other(pid: int, body: Callable[[], str]) -> str:
 def asked(address: str, port: int) -> str:
     """Return what the server says to us: where we seem to come from; or why it does not."""
     try:
-        with socket.create_connection((address, port), timeout=5) as sock:
+        with socket.create_connection((address, port), timeout=3) as sock:
             return sock.recv(100).decode()
     except OSError as error:
         return error.strerror or str(error)
@@ -85,6 +86,13 @@ def asked(address: str, port: int) -> str:
 def as_host(body: Callable[[NativeBackend, Path, int], None]) -> None:
     """Run with a backend in a network namespace of its own, of which nothing is left."""
     root = Path(tempfile.mkdtemp(prefix="inn-test-"))
+    with host_image_in(root):
+        status = _as_host(body, root)
+    shutil.rmtree(root)
+    assert status == 0
+
+
+def _as_host(body: Callable[[NativeBackend, Path, int], None], root: Path) -> int:
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -109,9 +117,7 @@ def as_host(body: Callable[[NativeBackend, Path, int], None]) -> None:
             raise
         finally:
             os._exit(code)
-    status = os.waitpid(pid, 0)[1]
-    shutil.rmtree(root)
-    assert status == 0
+    return os.waitpid(pid, 0)[1]
 
 
 def serve(backend: NativeBackend, *publish: str) -> Guest:
