@@ -174,6 +174,18 @@ async def test_prune_can_be_of_those_without_a_name_alone(open_screen: Open) -> 
         assert unused <= {image.name for image in backend.images()}
 
 
+async def test_images_are_listed_while_nobody_knows_what_prune_would_free(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    backend.faults.hang("image_prune")
+    async with open_screen(backend) as driver:
+        await look(driver, "2", "nginx:latest")
+        assert "does not answer" not in driver.text
+        await driver.press("X")
+        await driver.see("looking what prune would free")
+        backend.faults.release()
+        await driver.see("Prune what?")
+
+
 async def test_a_registry_that_wants_a_login_is_given_one_and_asked_again(open_screen: Open) -> None:
     backend = SimulatedBackend(guests=5)
     async with open_screen(backend) as driver:

@@ -58,16 +58,13 @@ class ImageScreen(AssetScreen[ImageRow]):
         return ImageTable(id="list")
 
     def make_shelf(self) -> Shelf[Image]:
-        self._freed: dict[str, Pruned] = {}
-        return Shelf(self.innkeeper, self.roster, "images", Images, self._read, self.show_list)
+        # Lists of their own: what prune would free is not known before a pull that runs has ended, what is here is.
+        self._freed = Shelf(self.innkeeper, self.roster, "prune", ImageKeeping, _freed_in, self.show_views)
+        return Shelf(self.innkeeper, self.roster, "images", Images, _read, self.show_list)
 
-    def _read(self, backend: Images) -> list[Image]:
-        """On the backend's own thread."""
-        found = list(backend.images())
-        if isinstance(backend, ImageKeeping) and isinstance(backend, Backend):
-            asked = PruneOptions(all=True)
-            self._freed[backend.name] = backend.image_prune(asked, Recorder("client"), dry_run=True)
-        return found
+    def refresh_list(self, *, older_than_s: float = 0.0) -> None:
+        super().refresh_list(older_than_s=older_than_s)
+        self._freed.refresh(older_than_s=older_than_s)
 
     def rows(self) -> list[ImageRow]:
         assert self.shelf is not None
@@ -99,7 +96,7 @@ class ImageScreen(AssetScreen[ImageRow]):
         return image_lines(row.image, history, told, width)
 
     def summary(self) -> list[Span]:
-        freed = [each.freed_bytes for each in self._freed.values()]
+        freed = [each.freed_bytes for found in self._freed.items.values() for each in found]
         count = len({row.image.id for row in self.table.rows})
         spans: list[Span] = [(f" {counted(count, 'image')} ", "dim")]
         if freed and sum(freed):
@@ -213,7 +210,8 @@ class ImageScreen(AssetScreen[ImageRow]):
             elif self.is_current:
                 self._choose_prune(name, answer.value)
 
-        self.innkeeper.asker.ask(f"images {name}", "prune", question, reply)
+        self.say("looking what prune would free; a pull that runs has to end first")
+        self.innkeeper.asker.ask(f"prune {name}", "choices", question, reply)
 
     def _choose_prune(self, backend: str, found: Sequence[Pruned]) -> None:
         def chosen(index: int) -> None:
@@ -276,6 +274,14 @@ class ImageScreen(AssetScreen[ImageRow]):
             self.innkeeper.show_view("operations")
 
         ask_text(self.app, "Build the folder with a Dockerfile:", folder, value=".")
+
+
+def _read(backend: Images) -> Sequence[Image]:
+    return backend.images()
+
+
+def _freed_in(backend: ImageKeeping) -> Sequence[Pruned]:
+    return [backend.image_prune(PruneOptions(all=True), Recorder("client"), dry_run=True)]
 
 
 def _age(image: Image, now_s: float) -> float | None:

@@ -24,7 +24,7 @@ from widgets.log_view import LogView
 from widgets.operation_table import OperationRow, OperationTable
 from widgets.progress_lines import progress_lines
 from widgets.step_list import step_lines, took
-from widgets.text import clean
+from widgets.text import clean, counted
 
 MOST_PARTS = 12
 """Lines that the parts may take above the log."""
@@ -115,7 +115,7 @@ class OperationScreen(AssetScreen[OperationRow]):
         if operation.error is not None:
             detail, share = operation.error.message, None if operation.is_done else share
         elif operation.is_done:
-            share, detail = None, f"{len(operation.records)} steps" if operation.records else ""
+            share, detail = None, counted(len(operation.records), "step") if operation.records else ""
         elif not operation.has_begun:
             detail = "waits for its turn"
         # Of what runs, whole seconds: a table of tenths would be painted ten times a second.
