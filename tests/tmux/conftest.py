@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tmux.real import Containers
 from tests.tools.window import Window
 
 Open = Callable[..., Window]
@@ -33,3 +36,16 @@ def open_window(tmp_path: Path) -> Iterator[Open]:
     yield opened
     for window in windows:
         window.close()
+
+
+@pytest.fixture
+def containers() -> Iterator[Containers]:
+    """Real containers, removed afterwards."""
+    root = Path(tempfile.mkdtemp(prefix="inn-test-"))
+    made = Containers(root)
+    made.backend.open()
+    try:
+        yield made
+    finally:
+        made.remove()
+        shutil.rmtree(root)

@@ -2,68 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from backends.base import Cleaning, Closing
-from backends.capabilities import Creating, Lifecycle, Removing
-from backends.container import ContainerSpec
 from backends.model import GuestState
-from backends.registry import BackendConfig, make
-from backends.trace import Recorder
+from tests.tmux.real import Containers
 from tests.tools.needs import needs
-from tests.tools.window import Window
 
 pytestmark = [needs("root", "tmux"), pytest.mark.timeout(60)]
-
-
-class Containers:
-    """A native backend of the test's own and the terminal in front of it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.backend = make("native", BackendConfig(root, root / "run"))
-        self.window = Window((100, 24))
-
-    def run(self, name: str, *, terminal: bool) -> None:
-        """Run a shell."""
-        assert isinstance(self.backend, Creating)
-        assert isinstance(self.backend, Lifecycle)
-        spec = ContainerSpec("host", ("sh",), name=name, terminal=terminal, stdin=True)
-        self.backend.start(self.backend.create(spec, Recorder("test")).ref, Recorder("test"))
-
-    def state(self, name: str) -> GuestState:
-        """What it does now."""
-        return next(guest.state for guest in self.backend.guests() if guest.name == name)
-
-    def remove(self) -> None:
-        """Leave nothing."""
-        self.window.close()
-        assert isinstance(self.backend, Removing)
-        assert isinstance(self.backend, Cleaning)
-        assert isinstance(self.backend, Closing)
-        for guest in self.backend.guests():
-            self.backend.remove(guest.ref, Recorder("test"), force=True)
-        self.backend.clean(Recorder("test"))
-        self.backend.shutdown()
-        self.backend.close()
-
-
-@pytest.fixture
-def containers() -> Iterator[Containers]:
-    """Real containers, removed afterwards."""
-    root = Path(tempfile.mkdtemp(prefix="inn-test-"))
-    made = Containers(root)
-    made.backend.open()
-    try:
-        yield made
-    finally:
-        made.remove()
-        shutil.rmtree(root)
 
 
 def test_c_opens_the_containers_own_terminal_and_detaching_leaves_it_running(containers: Containers) -> None:
