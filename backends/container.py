@@ -65,7 +65,7 @@ class Secret:
     """Something the program may read and nobody else: a file in memory, never on disk, in logs or in inspect."""
 
     name: str
-    """It is /run/secrets/NAME in the container."""
+    """It is /run/secrets/NAME in the container, unless it has a place of its own."""
 
     source: str
     """Where its content is read at each start: "file:PATH" or "env:NAME" (of who asks for the start)."""
@@ -73,6 +73,8 @@ class Secret:
     mode: int = 0o400
     uid: int = 0
     gid: int = 0
+    target: str = ""
+    """An absolute path in the container where it is shown alone; empty: in /run/secrets."""
 
 
 @dataclass(frozen=True, slots=True)

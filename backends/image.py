@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from backends.container import Secret
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -100,6 +102,9 @@ class Pruned:
     freed_bytes: int = 0
     """On disk."""
 
+    caches: int = 0
+    """Folders that builds kept for `RUN --mount=type=cache`."""
+
 
 @dataclass(frozen=True, slots=True)
 class TransferOptions:
@@ -165,6 +170,8 @@ class BuildSpec:
 
     platform: str = ""
     transfer: TransferOptions = field(default_factory=TransferOptions)
+    secrets: tuple[Secret, ...] = ()
+    """For RUN --mount=type=secret, by their names. Only what the mount asks for counts besides."""
 
 
 @dataclass(frozen=True, slots=True)

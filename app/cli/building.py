@@ -32,6 +32,10 @@ def build_verb_arguments(parser: argparse.ArgumentParser) -> None:
         help="value of an ARG; without a value that of the environment",
     )  # fmt: skip
     parser.add_argument("--label", metavar="NAME=VALUE", action="append", default=[], help="give the image a label")
+    parser.add_argument(
+        "--secret", metavar="id=NAME,…", action="append", default=[],
+        help="for RUN --mount=type=secret: id=key,src=FILE or …,env=VAR; in memory only",
+    )  # fmt: skip
     parser.add_argument("--no-cache", action="store_true", help="do every step anew")
     parser.add_argument("--pull", action="store_true", help="ask the registry for base images even if they are here")
     parser.add_argument(
@@ -65,6 +69,7 @@ def spec_of(args: argparse.Namespace) -> BuildSpec:
         network="bridge" if args.network == "default" else args.network,
         platform=args.platform,
         transfer=transfer_options(args),
+        secrets=tuple(run_values.build_secret(text) for text in args.secret),
     )
 
 

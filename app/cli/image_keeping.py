@@ -116,5 +116,7 @@ def prune_act(args: argparse.Namespace, context: Context) -> int:
     would = "would be freed" if args.dry_run else "freed"
     counts = (("image", len(pruned.images)), ("layer", pruned.layers), ("blob", pruned.blobs))
     parts = ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts)
+    if pruned.caches:
+        parts += f", {pruned.caches} cache{'' if pruned.caches == 1 else 's'} of mounts"
     context.talk.note(f"{bytes_text(pruned.freed_bytes)} {would}: {parts}")
     return 0

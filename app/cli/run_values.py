@@ -85,6 +85,22 @@ def secret(text: str) -> Secret:
     return Secret(given["id"], source, mode, uid, gid)
 
 
+def build_secret(text: str) -> Secret:
+    """Return what "[type=file|env,]id=NAME[,src=FILE]" says, in docker's words for a build. Raises UsageError.
+
+    Without a source it is the variable of that name, if there is one, else the file.
+    """
+    given = {key: value for key, _, value in (part.partition("=") for part in text.split(","))}
+    kind, name = given.pop("type", ""), given.get("id", "")
+    if not name or kind not in ("", "file", "env") or not given.keys() <= {"id", "src", "source", "env"}:
+        raise UsageError("--secret makes no sense", hint="id=NAME,src=FILE or id=NAME,env=VARIABLE")
+    if kind == "env" and "env" not in given:
+        given["env"] = given.pop("src", given.pop("source", name))
+    elif given.keys() == {"id"}:
+        given["env" if not kind and name in os.environ else "src"] = name
+    return secret(",".join(f"{key}={value}" for key, value in given.items()))
+
+
 def variables(texts: Sequence[str], files: Sequence[str] = ()) -> tuple[str, ...]:
     """Return KEY=VALUE of each, those of files first; KEY alone is taken from our environment, if it is there."""
     return container_values.variables([*(line for path in files for line in _lines(path)), *texts])

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from backends.errors import InnkeeperError, WrongState
 from backends.image import BuildSpec, CommitOptions, FileChange, Image, TransferOptions
 from backends.model import GuestRef, GuestState
-from backends.native import protocol
+from backends.native import protocol, secrets
 from backends.native.images.store import ImageStore
 from backends.native.images.stored import StoredImage
 from backends.native.looking import Looking
@@ -34,6 +34,8 @@ class Building(Transferring, Saving, Making, Looking):
         from backends.native.images.reference import parse_name
 
         names = [str(parse_name(name)) for name in spec.names]
+        for secret in spec.secrets:
+            secrets.read(secret)  # what cannot be read is said now, not at the step that wants it
         found = context.read(spec)
         recipe = stages.recipe(dockerfile.read(found.dockerfile), spec.build_args, self.platform_args(spec))
         target = recipe.target(spec.target)

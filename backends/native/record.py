@@ -128,7 +128,7 @@ class ContainerRecord(_Json):
 
     @property
     def secret_files(self) -> tuple[Secret, ...]:
-        """What it finds in /run/secrets."""
+        """What it finds in /run/secrets, or where each is to be."""
         return tuple(Secret(**_known(Secret, raw)) for raw in self.secrets)
 
     @property

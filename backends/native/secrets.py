@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from backends.container import Secret
 from backends.errors import UsageError
-from backends.kernel import mount_calls, rooted
+from backends.kernel import linux, mount_calls, rooted
 from backends.kernel.mounts import KernelStep
 
 FOLDER = "/run/secrets"
@@ -168,7 +168,7 @@ class PlaceSecrets(KernelStep):
     kind = "secrets"
 
     def describe(self) -> str:
-        names = ", ".join(f"{FOLDER}/{secret.name}" for secret in self.secrets)
+        names = ", ".join(secret.target or f"{FOLDER}/{secret.name}" for secret in self.secrets)
         return f"show secrets in memory: {names}"
 
     def by_hand(self) -> str:
@@ -177,13 +177,46 @@ class PlaceSecrets(KernelStep):
     def run(self) -> None:
         mount = make_mount(self.secrets, self.fd)
         try:
-            target = rooted.open_or_make(self.root, FOLDER, "dir")
-            try:
-                mount_calls.attach(mount, target)
-            finally:
-                os.close(target)
+            placed = [secret for secret in self.secrets if secret.target]
+            if not placed:
+                _attach(mount, self.root, FOLDER, "dir")
+            else:
+                self._show_alone(mount, placed)
         finally:
             os.close(mount)
+
+    def _show_alone(self, mount: int, placed: Sequence[Secret]) -> None:
+        """Attach those that have places of their own there, each as a file, and the folder if it is for others too.
+
+        The kernel copies parts of a mount only while that is attached: for so long it lies on the root.
+        """
+        parts: list[tuple[int, str, str]] = []
+        try:
+            _attach(mount, self.root, "/", "dir")
+            try:
+                for secret in placed:
+                    file = os.open(secret.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=mount)
+                    try:
+                        parts.append((mount_calls.copy_of(file), secret.target, "file"))
+                    finally:
+                        os.close(file)
+                if len(placed) < len(self.secrets):
+                    parts.insert(0, (mount_calls.copy_of(mount), FOLDER, "dir"))
+            finally:
+                linux.umount(f"/proc/self/fd/{mount}", linux.MNT_DETACH)
+            for part, place, kind in parts:
+                _attach(part, self.root, place, kind)
+        finally:
+            for part, _, _ in parts:
+                os.close(part)
+
+
+def _attach(mount: int, root: str, place: str, kind: str) -> None:
+    target = rooted.open_or_make(root, place, kind)
+    try:
+        mount_calls.attach(mount, target)
+    finally:
+        os.close(target)
 
 
 def make_mount(secrets: Sequence[Secret], fd: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,3 +71,22 @@ def test_a_guest_is_compared_and_committed(bench: Workbench, root: Path) -> None
     assert done.stdout == f"{bench.native.image_store.resolve('made').id}\n"
     bench.native.remove(guest.ref, Recorder("t"))
     assert bench.said("made") == "x\n"
+
+
+def test_secrets_and_caches_of_mounts_by_the_command_line(bench: Workbench, root: Path, tmp_path: Path) -> None:
+    text = "FROM base\nRUN --mount=type=secret,id=a --mount=type=secret,id=b --mount=type=cache,target=/c "
+    bench.write("Dockerfile", text + "echo $(cat /run/secrets/a /run/secrets/b) | cat; touch /c/x\n")
+    (tmp_path / "a").write_text("from a file,")
+    secrets = ["--secret", f"type=file,id=a,src={tmp_path}/a", "--secret", "type=env,id=b,env=FROM_BASE"]
+
+    command = [sys.executable, str(ROOT / "innkeeper.py"), "--root", str(root), "--backend", "native", "build"]
+    done = subprocess.run(
+        [*command, *secrets, str(bench.folder)], capture_output=True, text=True, timeout=50,
+        env={**os.environ, "FROM_BASE": "from here"},
+    )  # fmt: skip
+    assert "  from a file,from here\n" in done.stderr, done
+    for words in ("src=x", "id=a,src=x,env=y", "type=other,id=a", "id=a,mode=0400,src=x"):
+        refused = inn(root, "build", "--secret", words, str(bench.folder))
+        assert refused.returncode == 2
+        assert "--secret" in refused.stderr
+    assert "1 cache of mounts" in inn(root, "image", "prune", "--build-cache").stderr

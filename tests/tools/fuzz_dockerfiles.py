@@ -12,13 +12,18 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from backends.errors import UsageError
-from backends.native.build.changes import change, environment, is_change
-from backends.native.build.dockerfile import read
+from backends.native.build import mounts
+from backends.native.build.changes import change, environment, folder_of, is_change
+from backends.native.build.commands import check_run
+from backends.native.build.dockerfile import DockerfileError, read
 from backends.native.build.ignore import Ignore
+from backends.native.build.instruction import Instruction
 from backends.native.build.stages import expanded, recipe
+from backends.native.build.words import WordError
+from backends.native.options.volumes import place_in
 
 SLOWEST_S = 2
 """Of processor time."""
@@ -28,6 +33,8 @@ SEEDS = (
     b'FROM a\nCOPY --from=x --chown=1:2 a b/\nADD ["a b", "c"]\nWORKDIR /x/../y\nUSER ${U:-me}\n',
     b'FROM scratch\nLABEL a=b \'c d\'="e f"\nHEALTHCHECK --interval=1m30s --retries=3 CMD ["x"]\n',
     b'FROM a\nEXPOSE 80 90-92/udp\nVOLUME ["/a"]\nSTOPSIGNAL 9\nSHELL ["/bin/sh", "-c"]\nENTRYPOINT x\nCMD ["y"]\n',
+    b"FROM a AS b\nARG T=/c\nRUN --mount=type=cache,id=$T,target=$T/d,sharing=locked,mode=0755,uid=1,from=b,src=x a\n",
+    b'FROM a\nRUN --mount=type=secret,id=k,required --mount="target=/x",ro --mount=type=tmpfs,dst=/y,size=64m b\n',
     b"FROM a\nRUN <<EOF cat <<-'B'\nx\nEOF\n\ty\n\tB\nONBUILD COPY . .\n",
     b"FROM a\nENV A=${A:-${B:-${C:+x}}} B=${A##*/} C=${A%%.*} D=${A/x/y} E=${A//x*/y}\nENV A=$A$A$A$A B=$B$B$B\n",
 )
@@ -35,6 +42,7 @@ SEEDS = (
 PIECES = (
     *b"${ } $A \\ ` ' \" <<EOF <<-'E' --from= [ ] [\"a\"] **/ * ! [^a-z] # = :? #* /x/ {".split(),
     b"HEALTHCHECK ", b"ONBUILD ", b"FROM ", b"COPY ",
+    b"RUN --mount=", b"--mount=type=", b",", b'"', b",from=", b",target=", b",rw=", b"size=1e9", b"mode=07777",
     b"\nEOF\n", b"\r\n", b"\n", b" ", b"\0", b"\xff", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"ENV A=$A$A$A$A\n", b" AS x\n",
     b"ARG A=", b"# escape=`\n", b"=" * 40, b"{" * 200, b"*a" * 50, b"x" * 5000, b"${A:-" * 60, b"EXPOSE 1-999\n",
 )  # fmt: skip
@@ -73,6 +81,24 @@ def dockerfile(text: bytes) -> None:
             elif step.keyword in ("COPY", "ADD"):
                 for word in step.words:
                     expanded(word, environment(config), found.escape, step.line)
+            elif step.keyword == "RUN":
+                check_run(step)
+                places(step, config, found.escape)
+
+
+def places(step: Instruction, config: Mapping[str, object], escape: str) -> None:
+    """Read the mounts of a RUN, and find their places. Raises UsageError."""
+
+    def expand(text: str) -> str:
+        return expanded(text, environment(config), escape, step.line)
+
+    for mount in mounts.of(step, expand):
+        try:
+            place = place_in("--mount", folder_of(mount.target or "/run/secrets/" + mount.id, config))
+        except WordError as error:
+            raise DockerfileError(step.line, str(error)) from None
+        assert place.startswith("/"), place
+        assert ".." not in place.split("/"), place
 
 
 def dockerignore(text: bytes) -> None:

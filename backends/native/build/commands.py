@@ -54,9 +54,6 @@ def check_sources(step: Instruction, sources: Sequence[str]) -> None:
 
 def check_run(step: Instruction) -> None:
     """Raise DockerfileError for options of RUN that are not supported."""
-    if step.flag("mount"):
-        hint = "COPY the files it needs, and remove what is not to stay in the same RUN"
-        raise DockerfileError(step.line, "RUN --mount is not supported", hint=hint)
     if step.flag("security") not in ("", "sandbox"):
         raise DockerfileError(step.line, f"RUN --security={step.flag('security')} is not supported")
     if step.flag("network") not in ("", "default", "none", "host"):

@@ -140,7 +140,7 @@ class _Job:
         clean = _clean(text)
         if self._raw["context"] is not None and any(part == ".." for part in _parts(text)) and _leaves(text):
             raise InnkeeperError(f"{text} is outside the context", hint="COPY and ADD read only what is below it")
-        if not any(char in clean for char in "*?[\\"):
+        if self._raw["is_literal"] or not any(char in clean for char in "*?[\\"):
             if self._ignore.ignores(clean) and (
                 self._ignore.has_exceptions is False or not self._is_folder(root, clean)
             ):

@@ -6,26 +6,27 @@ depends on (the image before, the instruction, what it copies), so that a later 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import Cancelled, InnkeeperError, NotFound, Unsupported, UsageError
 from backends.image import BuildSpec
-from backends.native.build import changes, job
-from backends.native.build.changes import Config, environment
+from backends.native.build import changes, job, mounts
+from backends.native.build.changes import environment
 from backends.native.build.commands import body, check_run, check_sources, history, script, triggers_of
 from backends.native.build.context import Context
 from backends.native.build.dockerfile import DockerfileError
 from backends.native.build.instruction import Instruction
 from backends.native.build.job import Job
+from backends.native.build.mounting import Mounting
 from backends.native.build.pack import PackedLayer, pack
 from backends.native.build.running import Run, run
 from backends.native.build.stages import PREDEFINED, SCRATCH, Recipe, Stage, expanded
+from backends.native.build.state import State, key_of
 from backends.native.build.telling import Deferred, header, outcome, short
 from backends.native.build.words import WordError
 from backends.native.build.workshop import Workshop
@@ -38,37 +39,7 @@ from backends.trace import Progress, Recorder
 if TYPE_CHECKING:
     from backends.native.building import Building
 
-_VERSION = 1
-"""Part of every key: raised when a step would come out otherwise."""
-
 _COMMENT = "innkeeper"
-
-
-@dataclass(slots=True)
-class _State:
-    """How far a stage is."""
-
-    stage: Stage
-    image: StoredImage | None = None
-    """None: nothing yet (scratch)."""
-
-    args: dict[str, str] = field(default_factory=dict)
-    """Of the ARGs so far that have a value."""
-
-    own_command: bool = False
-    """CMD was given in this stage, not taken over."""
-
-    pending: dict[str, Any] = field(default_factory=dict)
-    """Changes of the configuration that the next step takes along."""
-
-    @property
-    def config(self) -> Config:
-        return {**((self.image.config.raw.get("config") or {}) if self.image else {}), **self.pending}
-
-    @property
-    def values(self) -> dict[str, str]:
-        """What variables are replaced by: ENV wins over ARG."""
-        return {**self.args, **environment(self.config)}
 
 
 class Executor:
@@ -97,10 +68,10 @@ class Executor:
         if unused:
             self._recorder.say(f"no ARG takes the build argument {', '.join(unused)}")
         if self._spec.labels:
-            state = _State(self._recipe.stages[target], found)
+            state = State(self._recipe.stages[target], found)
             labels = {**(state.config.get("Labels") or {}), **self._spec.labels}
             text = "LABEL " + " ".join(f"{name}={value}" for name, value in self._spec.labels.items())
-            self._keep(state, _key(state, "label", text), None, {"Labels": labels}, text)
+            self._keep(state, key_of(state, "label", text), None, {"Labels": labels}, text)
             found = state.image
         if found is None:
             raise UsageError("the Dockerfile makes no image: its last stage is empty")
@@ -114,7 +85,7 @@ class Executor:
         stage = self._recipe.stages[number]
         title = stage.title(len(self._recipe.stages))
         count = 1 + _count(stage)
-        state = _State(stage)
+        state = State(stage)
         self._recorder.say(header(title, 1, count, f"FROM {stage.base}" + (f" AS {stage.name}" if stage.name else "")))
         self._begin(state)
         triggers = [] if stage.base_stage is not None else triggers_of(state.config, stage)
@@ -132,7 +103,7 @@ class Executor:
         self._built[number] = state.image
         return state.image
 
-    def _begin(self, state: _State) -> None:
+    def _begin(self, state: State) -> None:
         stage = state.stage
         self._done += 1
         if stage.base_stage is not None:
@@ -167,7 +138,7 @@ class Executor:
         self._bases[name, platform] = found
         return found
 
-    def _arg(self, state: _State, step: Instruction) -> None:
+    def _arg(self, state: State, step: Instruction) -> None:
         for name, text in step.pairs:
             value = expanded(text, state.values, self._recipe.escape, step.line) if text is not None else None
             if text is None:
@@ -179,7 +150,7 @@ class Executor:
 
     # ------------------------------------------------------------------ steps
 
-    def step(self, state: _State, step: Instruction) -> bool:
+    def step(self, state: State, step: Instruction) -> bool:
         """Do one; True if it was in the cache. Raises DockerfileError and what the step raises."""
         try:
             if step.keyword == "RUN":
@@ -200,14 +171,14 @@ class Executor:
         except WordError as error:
             raise DockerfileError(step.line, str(error)) from None
 
-    def _change(self, state: _State, step: Instruction, found: Mapping[str, Any], author: str = "") -> bool:
+    def _change(self, state: State, step: Instruction, found: Mapping[str, Any], author: str = "") -> bool:
         text = history(step, found)
-        key = _key(state, "change", text, dict(found), author)
+        key = key_of(state, "change", text, dict(found), author)
         return self._cached(state, key) or self._keep(state, key, None, found, text, author)
 
-    def _folder(self, state: _State, step: Instruction, found: Mapping[str, Any]) -> bool:
+    def _folder(self, state: State, step: Instruction, found: Mapping[str, Any]) -> bool:
         text = history(step, found)
-        key = _key(state, "folder", text, dict(found), state.config.get("User"))
+        key = key_of(state, "folder", text, dict(found), state.config.get("User"))
         if self._cached(state, key):
             return True
         place = self._shop.step()
@@ -215,11 +186,11 @@ class Executor:
         job.perform(replace(work, owner=str(state.config.get("User") or "")), self._recorder)
         return self._keep(state, key, self._packed(place), found, text, upper=place / "upper")
 
-    def _copy(self, state: _State, step: Instruction) -> bool:
+    def _copy(self, state: State, step: Instruction) -> bool:
         work = self._copy_job(state, step)
         digest = job.digest(work, self._recorder)
         what = (step.keyword, work.destination, work.owner, work.mode, work.extracts)
-        key = _key(state, "copy", digest, *what)
+        key = key_of(state, "copy", digest, *what)
         if self._cached(state, key):
             return True
         place = self._shop.step()
@@ -231,17 +202,17 @@ class Executor:
         for each in done["left_out"]:
             self._recorder.say(f"  left out: {each}")
         # What was copied counts, should somebody have changed it after it was looked at.
-        key = _key(state, "copy", done["digest"], *what)
+        key = key_of(state, "copy", done["digest"], *what)
         return self._keep(state, key, self._packed(place), {}, history(step, {}), upper=place / "upper")
 
-    def _job(self, state: _State, op: str, destination: str, place: Path) -> Job:
+    def _job(self, state: State, op: str, destination: str, place: Path) -> Job:
         stack = self._store.stack(state.image) if state.image else []
         return Job(
             op=op, destination=destination, stack=tuple(stack) or (str(self._shop.folder / "empty"),),
             upper=str(place / "upper"), work=str(place / "work"), target=str(self._shop.folder / "target"),
         )  # fmt: skip
 
-    def _copy_job(self, state: _State, step: Instruction) -> Job:
+    def _copy_job(self, state: State, step: Instruction) -> Job:
         escape, values = self._recipe.escape, state.values
         words = [expanded(word, values, escape, step.line) for word in step.words]
         *sources, last = words
@@ -262,14 +233,17 @@ class Executor:
             owner=expanded(step.flag("chown"), values, escape, step.line), mode=int(mode, 8) if mode else None,
             extracts=step.keyword == "ADD", source_target=str(self._shop.folder / "source"),
         )  # fmt: skip
-        origin = step.flag("from")
-        if not origin:
-            return replace(common, context=self._context.folder, ignore=self._context.ignore)
-        image = self._origin(state, origin, step.line)
-        layers = self._store.stack(image) if image else [str(self._shop.folder / "empty")]
-        return replace(common, source_layers=tuple(layers), source_name=f"stage or image {origin}")
+        return self._sourced(state, common, step.flag("from"), step.line)
 
-    def _origin(self, state: _State, name: str, line: int) -> StoredImage | None:
+    def _sourced(self, state: State, work: Job, origin: str, line: int) -> Job:
+        """Return a job with what it copies from: a stage or image, or without a name the context."""
+        if not origin:
+            return replace(work, context=self._context.folder, ignore=self._context.ignore)
+        image = self._origin(state, origin, line)
+        layers = self._store.stack(image) if image else [str(self._shop.folder / "empty")]
+        return replace(work, source_layers=tuple(layers), source_name=f"stage or image {origin}")
+
+    def _origin(self, state: State, name: str, line: int) -> StoredImage | None:
         number = self._recipe.stage(name, state.stage.number)
         if number is not None:
             return self._stage(number)
@@ -278,7 +252,7 @@ class Executor:
         except InnkeeperError as error:
             raise DockerfileError(line, f"--from={name}: {error.message}", hint=error.hint) from error
 
-    def _run(self, state: _State, step: Instruction) -> bool:
+    def _run(self, state: State, step: Instruction) -> bool:
         check_run(step)
         if state.image is None or not state.image.layers:
             raise DockerfileError(step.line, "RUN cannot be here: there is no file in the image yet")
@@ -288,7 +262,9 @@ class Executor:
         )
         env = environment(state.config)
         given = {name: value for name, value in state.args.items() if name not in env}
-        key = _key(state, "run", args, given)
+        mounting = self._mounting(state, step)
+        mounting.look(self._recorder)
+        key = key_of(state, "run", args, given, *mounting.key())
         if self._cached(state, key):
             return True
         proxies = {name: self._spec.build_args[name] for name in PREDEFINED if name in self._spec.build_args}
@@ -301,7 +277,11 @@ class Executor:
         image = self._store.for_container(state.image, state.image.name)
         # Folders that are to be volumes keep in the build what is written to them.
         image = replace(image, env=[], volumes=[], exposed_ports=[], health=None, entrypoint=[], command=[])
-        code = run(self._backend, image, asked, place / "upper", self._recorder)
+        with mounting.made(self._store.state_dir, self._spec.secrets, self._recorder) as made:
+            image = replace(image, mounts=made.mounts)
+            code = run(self._backend, image, replace(asked, secrets=made.secrets), place / "upper", self._recorder)
+        # What was shown counts, should somebody have changed it after it was looked at.
+        key = key_of(state, "run", args, given, *mounting.key())
         if code != 0:
             raise InnkeeperError(f"ended with exit code {code}: {short(step.rest, 200)}")
         layer = self._packed(place) if any((place / "upper").iterdir()) else None
@@ -309,9 +289,18 @@ class Executor:
         text = f"RUN {prefix}{' '.join(args)}"
         return self._keep(state, key, layer, {}, text, upper=place / "upper" if layer else None)
 
+    def _mounting(self, state: State, step: Instruction) -> Mounting:
+        def expand(text: str) -> str:
+            return expanded(text, state.values, self._recipe.escape, step.line)
+
+        def sourced(work: Job, origin: str) -> Job:
+            return self._sourced(state, work, origin, step.line)
+
+        return Mounting(mounts.of(step, expand), state.config, sourced, self._shop, step.line)
+
     # ------------------------------------------------------------------ results
 
-    def _cached(self, state: _State, key: str) -> bool:
+    def _cached(self, state: State, key: str) -> bool:
         if self._spec.no_cache:
             return False
         try:
@@ -330,7 +319,7 @@ class Executor:
 
     def _keep(
         self,
-        state: _State,
+        state: State,
         key: str,
         layer: PackedLayer | None,
         found: Mapping[str, Any],
@@ -357,7 +346,7 @@ class Executor:
 
     # ------------------------------------------------------------------ what is said
 
-    def _do(self, state: _State, step: Instruction, title: str, at: int, count: int) -> None:
+    def _do(self, state: State, step: Instruction, title: str, at: int, count: int) -> None:
         """Do a step, and say so."""
         outer, before, began_s = self._recorder, state.image, time.monotonic()
         text = f"{step.keyword} {step.rest}"
@@ -380,14 +369,6 @@ class Executor:
 
     def _progress(self) -> None:
         self._recorder.progress(Progress("build", "building", self._done, self._total, "steps"))
-
-
-def _key(state: _State, *parts: object) -> str:
-    """Return the key of a step: all that its result depends on."""
-    base = state.image.id if state.image else SCRATCH
-    pending = {name: value for name, value in state.pending.items() if value is not None or name == "OnBuild"}
-    text = json.dumps([_VERSION, base, pending, *parts], sort_keys=True, default=list)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _count(stage: Stage) -> int:

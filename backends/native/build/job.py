@@ -39,6 +39,9 @@ class Job:
 
     source_layers: tuple[str, ...] = ()
     source_name: str = ""
+    is_literal: bool = False
+    """Wildcards in sources stand for themselves."""
+
     owner: str = ""
     mode: int | None = None
     extracts: bool = False

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backends.container import ContainerSpec
+from backends.container import ContainerSpec, Secret
 from backends.errors import Cancelled, InnkeeperError
 from backends.model import GuestRef
 from backends.native.build import stubs
@@ -37,6 +37,8 @@ class Run:
     network: str
     build_id: str
     number: int
+    secrets: tuple[Secret, ...] = ()
+    """Each at a place of its own."""
 
 
 def run(backend: Building, image: ImageConfig, asked: Run, upper: Path, recorder: Recorder) -> int:
@@ -55,6 +57,7 @@ def run(backend: Building, image: ImageConfig, asked: Run, upper: Path, recorder
         network=asked.network,
         labels={LABEL: asked.build_id},
         auto_remove=True,
+        secrets=asked.secrets,
         security_opts=("no-new-privileges=false",),  # programs that install others change their user
     )
     guest = backend.make_record(spec, image=image)
@@ -67,7 +70,7 @@ def run(backend: Building, image: ImageConfig, asked: Run, upper: Path, recorder
                 _say_output(backend, ref, recorder)
                 code = backend.wait(ref, timeout_s=None)
             folder = store.folder(ref.id)
-            stubs.remove(str(folder / "upper"), stubs.stubs(str(folder / "upper"), guest.layers, store.config(ref.id)))
+            _remove_stubs(str(folder / "upper"), guest.layers, store.config(ref.id), asked.secrets)
             upper.rmdir()
             os.rename(folder / "upper", upper)
             (folder / "upper").mkdir(mode=0o755)
@@ -75,6 +78,14 @@ def run(backend: Building, image: ImageConfig, asked: Run, upper: Path, recorder
         with suppress(InnkeeperError):
             backend.remove(ref, Recorder("build"), force=True)
     return 255 if code is None else code
+
+
+def _remove_stubs(upper: str, layers: Sequence[str], config: Mapping[str, Any], secrets: Sequence[Secret]) -> None:
+    """Remove what was made to mount something on."""
+    places = [str(mount["destination"]) for mount in config.get("mounts") or ()]
+    places += [secret.target for secret in secrets]
+    found = [{"destination": stubs.through_links(layers, place)} for place in places]
+    stubs.remove(upper, stubs.stubs(upper, layers, {"mounts": found}))
 
 
 def _say_output(backend: Building, ref: GuestRef, recorder: Recorder) -> None:

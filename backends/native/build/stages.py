@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backends.errors import UsageError
+from backends.native.build import mounts
 from backends.native.build.dockerfile import Dockerfile, DockerfileError
 from backends.native.build.instruction import Instruction
 from backends.native.build.words import WordError, expand
@@ -68,7 +69,7 @@ class Recipe:
         return number
 
     def needed(self, target: int) -> list[int]:
-        """Return the numbers of the stages that a target needs, itself last."""
+        """Return the numbers of the stages that a target needs, itself last. Raises DockerfileError for a mount."""
         wanted, found = [target], set()
         while wanted:
             number = wanted.pop()
@@ -77,15 +78,9 @@ class Recipe:
             found.add(number)
             stage = self.stages[number]
             others = [stage.base_stage, *(self.stage(step.flag("from"), number) for step in stage.steps)]
-            others += [self.stage(source, number) for step in stage.steps for source in mount_sources(step)]
+            others += [self.stage(source, number) for step in stage.steps for source in mounts.sources(step)]
             wanted += [other for other in others if other is not None]
         return sorted(found)
-
-
-def mount_sources(step: Instruction) -> list[str]:
-    """Return what the mounts of a RUN are taken from."""
-    texts = [part for name, value in step.flags if name == "mount" for part in value.split(",")]
-    return [part.removeprefix("from=") for part in texts if part.startswith("from=")]
 
 
 def recipe(file: Dockerfile, build_args: Mapping[str, str], platforms: Mapping[str, str]) -> Recipe:

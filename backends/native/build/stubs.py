@@ -13,6 +13,7 @@ from backends.kernel import linux
 from backends.kernel.mapped_overlay import Owners
 from backends.native.owners import ids_inside
 
+_MOST_LINKS = 40
 _IN = linux.RESOLVE_BENEATH | linux.RESOLVE_NO_SYMLINKS | linux.RESOLVE_NO_MAGICLINKS
 
 
@@ -109,6 +110,36 @@ def look(root: str, path: str) -> os.stat_result | None:
         return os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
         return None
+    finally:
+        os.close(fd)
+
+
+def through_links(layers: Sequence[str], path: str) -> str:
+    """Return where a path leads in layers, top first, by their symlinks; with too many of these the path itself."""
+    parts, done, links = [part for part in path.split("/") if part], "", 0
+    while parts:
+        part = parts.pop(0)
+        if part in (".", ".."):
+            done = done.rpartition("/")[0] if part == ".." else done
+            continue
+        to = next((_link(layer, f"{done}/{part}") for layer in layers if look(layer, f"{done}/{part}")), "")
+        if not to:
+            done = f"{done}/{part}"
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return path
+        parts, done = [*(each for each in to.split("/") if each), *parts], "" if to.startswith("/") else done
+    return done or "/"
+
+
+def _link(root: str, path: str) -> str:
+    folder, _, name = path.rpartition("/")
+    fd = _open(root, folder)
+    try:
+        return os.readlink(name, dir_fd=fd)
+    except OSError:  # it is something else
+        return ""
     finally:
         os.close(fd)
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.errors import Busy, InnkeeperError, WrongState
 from backends.image import Pruned, PruneOptions
+from backends.native.build import caches
 from backends.native.images import host, layout
 from backends.native.images.layout import Entry
 from backends.native.images.reference import Reference
@@ -135,14 +136,19 @@ class Collector:
             def goes(entry: Entry) -> bool:
                 return options.build_cache if entry.cache_key else entry.manifest.digest in digests
 
+            def with_caches(found: Pruned, count: Callable[[Path], tuple[int, int]]) -> Pruned:
+                number, size = count(self.store.state_dir) if options.build_cache else (0, 0)
+                return replace(found, caches=number, freed_bytes=found.freed_bytes + size)
+
             names = tuple(name for image in gone for name in image.names or (image.name,))
             if dry_run:
                 kept = [entry for entry in self.store.layout.entries() if not goes(entry)]
-                return self._would_free(names, kept)
+                return with_caches(self._would_free(names, kept), caches.size)
             with self.store.layout.changing() as entries:
                 entries[:] = [entry for entry in entries if not goes(entry)]
             layers, blobs, freed = self._sweep(None, None)
-            return Pruned(names, layers, blobs, freed + self._remove_leftovers(also_resumable=True))
+            freed += self._remove_leftovers(also_resumable=True)
+            return with_caches(Pruned(names, layers, blobs, freed), caches.remove)
 
     def _would_free(self, names: tuple[str, ...], kept: Sequence[Entry]) -> Pruned:
         images = self.store.readable(kept)
