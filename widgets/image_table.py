@@ -43,7 +43,7 @@ class ImageTable(ListTable[ImageRow]):
     filter_hint = "nginx  !test  used:no  backend:native"
     columns: ClassVar[tuple[ListColumn[ImageRow], ...]] = (
         ListColumn("name", "NAME", "n", 24, "its name; <no name> where none is left", _name,
-                   lambda row: (row.image.is_dangling, row.image.name.casefold()), most=60),
+                   lambda row: (row.image.is_dangling, row.image.name.casefold()), most=60, keeps_end=True),
         ListColumn("id", "ID", "i", 12, "the first digits of its id", lambda row: (short_id(row.image.id), "dim"),
                    lambda row: row.image.id, priority=4),
         ListColumn("size", "SIZE", "s", 6, "on disk, with layers that others share",

@@ -14,7 +14,7 @@ from textual.message import Message
 from widgets.glyphs import GLYPHS
 from widgets.line import Line, Span
 from widgets.line_view import LineView
-from widgets.text import clean, fit
+from widgets.text import clean, fit, fit_ends
 
 R = TypeVar("R")
 
@@ -47,6 +47,8 @@ class ListColumn(Generic[R]):
     """It may grow to this width where there is room."""
 
     largest_first: bool = False
+    keeps_end: bool = False
+    """True if what is too long says the most at its end: a registry's images, many of which begin alike."""
 
 
 class ListTable(LineView, Generic[R]):
@@ -223,7 +225,8 @@ class ListTable(LineView, Generic[R]):
         spans: list[Span] = [(gutter, "accent" if marked else "")]
         for column, width in self._layout:
             text, role = column.cell(row)
-            spans += [(fit(clean(text), width, right=column.right), role), (" ", "")]
+            shown = fit_ends(clean(text), width) if column.keeps_end else fit(clean(text), width, right=column.right)
+            spans += [(shown, role), (" ", "")]
         return tuple(spans)
 
     def move_to(self, index: int, *, tell: bool = True) -> None:

@@ -56,7 +56,7 @@ class OperationTable(ListTable[OperationRow]):
                    lambda row: (time.strftime("%H:%M:%S", time.localtime(row.started_s)), "dim"),
                    lambda row: row.id, priority=2, largest_first=True),
         ListColumn("title", "OPERATION", "o", 22, "what is done to what", lambda row: (row.title, "strong"),
-                   lambda row: row.title.casefold(), most=50),
+                   lambda row: row.title.casefold(), most=50, keeps_end=True),
         ListColumn("state", "STATE", "s", 10, "whether it runs, and how it ended",
                    lambda row: (row.state, _ROLES.get(row.state, "")), lambda row: row.state),
         ListColumn("done", "DONE", "d", METER + 5, "how far it is", _done, lambda row: row.share, priority=1,

@@ -36,6 +36,20 @@ def fit(text: str, width: int, *, right: bool = False) -> str:
     return " " * (width - length) + text if right else text + " " * (width - length)
 
 
+def fit_ends(text: str, width: int) -> str:
+    """Return clean text of exactly `width` cells; what is too much is left out before its last half, not at its end."""
+    length = cell_len(text)
+    if length <= width or width < 8:
+        return fit(text, width)
+    tail, used = "", 0
+    for character in reversed(text):
+        wide = cell_len(character)
+        if used + wide > (width - 1) * 2 // 3:
+            break
+        tail, used = character + tail, used + wide
+    return _cut(text, width - used) + tail
+
+
 def counted(number: int, noun: str) -> str:
     """Return "1 image" or "2 images"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -14,7 +14,7 @@ from tests.tools.needs import needs
 from tests.tools.registry import Registry, serving
 from tests.tools.window import Window
 
-pytestmark = [needs("root", "tmux", "docker-registry"), pytest.mark.timeout(90)]
+pytestmark = [needs("root", "tmux", "busybox", "docker-registry"), pytest.mark.timeout(90)]
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from widgets.history_chart import nice, scale_top
 from widgets.line import line, slice_cells, text_of, width_of, wrap
 from widgets.log_view import LogView
 from widgets.snapshot_tree import arrange
-from widgets.text import clean, clean_bytes, fit
+from widgets.text import clean, clean_bytes, fit, fit_ends
 
 MIB = 1024**2
 
@@ -79,6 +79,15 @@ def test_hostile_characters_become_visible(hostile: str, shown: str) -> None:
 @given(st.text(), st.integers(min_value=1, max_value=30))
 def test_fitted_text_has_exactly_the_width(text: str, width: int) -> None:
     assert cell_len(fit(clean(text), width)) == width
+    assert cell_len(fit_ends(clean(text), width)) == width
+
+
+def test_names_that_begin_alike_are_told_apart_by_their_ends() -> None:
+    names = [f"registry.example:5000/some/team/app:{number}" for number in range(100)]
+    shown = {fit_ends(name, 24) for name in names}
+    assert len(shown) == len(names)
+    assert all(text.startswith("regist") for text in shown)
+    assert fit_ends("app:1", 8) == "app:1   "
 
 
 @given(st.text(), st.integers(min_value=2, max_value=20))
