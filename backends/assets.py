@@ -1,4 +1,4 @@
-"""What a backend can promise besides guests: images, builds, templates, networks. Companion of `base`.
+"""What a backend can promise besides guests: images, builds, templates, networks, volumes. Companion of `base`.
 
 A capability that a technology lacks is absent, never a method that raises. All methods block and raise only
 InnkeeperErrors. What takes long tells `recorder.progress()` how far it is, and asks `recorder.check()` between
@@ -24,6 +24,7 @@ from backends.image import (
 from backends.model import Guest, GuestRef
 from backends.network import Attachment, Network, NetworkSpec
 from backends.trace import Recorder
+from backends.volume import Volume, VolumeSpec
 
 
 @runtime_checkable
@@ -187,4 +188,29 @@ class Networks(Protocol):
 
     def network_disconnect(self, ref: GuestRef, network: str, recorder: Recorder) -> None:
         """Take a guest off a network, at once if it is live."""
+        ...
+
+
+@runtime_checkable
+class Volumes(Protocol):
+    """There are named volumes: files that outlive the guests that use them."""
+
+    def volumes(self) -> Sequence[Volume]:
+        """Return all named volumes with the guests that have them, without their sizes."""
+        ...
+
+    def volume_create(self, spec: VolumeSpec, recorder: Recorder) -> Volume:
+        """Make an empty volume. Raises AlreadyExists, UsageError."""
+        ...
+
+    def volume_remove(self, name: str, recorder: Recorder) -> None:
+        """Remove a volume with all its files. Raises NotFound, and Busy, which names the guests that have it."""
+        ...
+
+    def volume_prune(self, recorder: Recorder, *, dry_run: bool = False) -> Sequence[str]:
+        """Remove all that no guest has; return their names. With dry_run only say which those are."""
+        ...
+
+    def volume_size(self, name: str, recorder: Recorder) -> int:
+        """Return what its files take on the disk, in bytes; walks through all of them. Raises NotFound."""
         ...

@@ -136,6 +136,8 @@ def _in_verb(
         return _images(context)
     if verb == "network" and wanted.dest in ("network", "names"):
         return _networks(context)
+    if verb == "volume" and wanted.dest in ("volume", "names"):
+        return _volumes(context)
     if wanted.dest == "verb":
         return [(each.name, each.help) for each in VERBS.values() if not each.is_hidden]
     if wanted.dest in ("template", "templates"):
@@ -200,6 +202,8 @@ def _values(option: str, context: Context) -> list[tuple[str, str]]:
     if option == "--network":
         found = dict.fromkeys(("bridge", "none", "host"), "") | dict(_networks(context))
         return [*found.items(), *((f"container:{name}", text) for name, text in _guests(context, live=True))]
+    if option in ("-v", "--volume"):
+        return [(f"{name}:/", text) for name, text in _volumes(context)]
     from app.cli.run_options import SUGGESTIONS
 
     return [(word, "") for word in SUGGESTIONS.get(option, ())]
@@ -234,6 +238,17 @@ def _networks(context: Context) -> list[tuple[str, str]]:
         with context.workstation_with(Networks, "have networks") as (_, backend):
             found = backend.networks() if isinstance(backend, Networks) else []
             return [(network.name, ", ".join(network.subnets)) for network in found]
+    except InnkeeperError:
+        return []
+
+
+def _volumes(context: Context) -> list[tuple[str, str]]:
+    from backends.assets import Volumes
+
+    try:
+        with context.workstation_with(Volumes, "have volumes") as (_, backend):
+            found = backend.volumes() if isinstance(backend, Volumes) else []
+            return [(volume.name, ", ".join(user.guest for user in volume.users)) for volume in found]
     except InnkeeperError:
         return []
 

@@ -86,7 +86,13 @@ def _program(group: argparse._ArgumentGroup) -> None:
 
 def _files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    _list(group, "-v", "--volume", metavar="HOST:GUEST[:OPTS]", help="show it a path of the host, or a volume: GUEST")
+    _list(
+        group,
+        "-v",
+        "--volume",
+        metavar="[HOST|NAME:]GUEST[:OPTS]",
+        help="show it a path of the host, a named volume, or with GUEST alone a volume of its own",
+    )
     _list(group, "--mount", metavar="type=…,…", help="the same in docker's other words, or type=tmpfs,target=DIR")
     _list(group, "--tmpfs", metavar="DIR[:OPTS]", help="a folder in memory: /run:size=64m,exec")
     _list(group, "--device", metavar="HOST[:GUEST[:rwm]]", help="let it use a device of the host, or a folder of them")

@@ -83,6 +83,7 @@ VERBS: dict[str, Verb] = {
         Verb("login", "transfers", "Images", "Keep credentials for a registry"),
         Verb("logout", "transfers", "Images", "Forget the credentials for a registry"),
         Verb("network", "networks", "Host", "Make, list and remove networks; put guests on them and take them off"),
+        Verb("volume", "volumes", "Host", "Make, list and remove named volumes"),
         Verb("doctor", "host", "Host", "Say what works on this host and, for the rest, why not and what would mend it"),
         Verb("bench", "benching", "Host", "Measure what of the host's speed is left in a container and in a VM"),
         Verb("boot", "boot", "Host", "Start guests with the host: now, or through systemd"),

@@ -1,4 +1,4 @@
-"""Commands on what guests are made from and hang on: images, builds, templates, networks."""
+"""Commands on what guests are made from and hang on: images, builds, templates, networks, volumes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from backends.image import (
 from backends.model import Guest, GuestRef
 from backends.network import Attachment, Network, NetworkSpec
 from backends.trace import Recorder
+from backends.volume import Volume, VolumeSpec
 
 
 def _image_import(backend: assets.Images, recorder: Recorder, name: str, source: str | BinaryIO) -> Image:
@@ -108,6 +109,22 @@ def _network_disconnect(backend: assets.Networks, ref: GuestRef, recorder: Recor
     backend.network_disconnect(ref, network, recorder)
 
 
+def _volume_create(backend: assets.Volumes, recorder: Recorder, spec: VolumeSpec) -> Volume:
+    return backend.volume_create(spec, recorder)
+
+
+def _volume_remove(backend: assets.Volumes, recorder: Recorder, name: str) -> None:
+    backend.volume_remove(name, recorder)
+
+
+def _volume_prune(backend: assets.Volumes, recorder: Recorder, dry_run: bool) -> Sequence[str]:
+    return backend.volume_prune(recorder, dry_run=dry_run)
+
+
+def _volume_size(backend: assets.Volumes, recorder: Recorder, name: str) -> int:
+    return backend.volume_size(name, recorder)
+
+
 def _yes(text: str) -> bool:
     return text.strip().lower() in ("1", "yes", "true", "on")
 
@@ -120,6 +137,7 @@ _FORCE = Argument("force", _yes, "All its names, whatever refers to it.", defaul
 _TRANSFER = Argument("options", lambda text: TransferOptions(), "How it is transferred.", default=TransferOptions())
 _TEMPLATE = Argument("template", str, "Name of the template.", required=True)
 _GUEST_NAME = Argument("name", str, "Name of the new guest.")
+_VOLUME = Argument("name", str, "Name of the volume.", required=True)
 _NETWORK = Argument("network", str, "Name of the network.", required=True)
 
 ASSETS: tuple[Command, ...] = (
@@ -215,5 +233,23 @@ ASSETS: tuple[Command, ...] = (
     Command(
         "network.disconnect", "network disconnect", "Disconnect", "Take a guest off a network, at once.", "W",
         assets.Networks, _network_disconnect, arguments=(_NETWORK,),
+    ),
+    Command(
+        "volume.create", "volume create", "Create volume", "Make an empty volume.", "n",
+        assets.Volumes, _volume_create, needs_guest=False,
+        arguments=(Argument("spec", VolumeSpec, "Name of the volume.", required=True),),
+    ),
+    Command(
+        "volume.remove", "volume rm", "Remove volume", "Remove a volume that no guest has, with its files.",
+        "D,delete", assets.Volumes, _volume_remove, destructive=True, needs_guest=False, arguments=(_VOLUME,),
+    ),
+    Command(
+        "volume.prune", "volume prune", "Prune volumes", "Remove all volumes that no guest has, with their files.",
+        "X", assets.Volumes, _volume_prune, destructive=True, needs_guest=False,
+        arguments=(Argument("dry_run", _yes, "Only say what would go.", default=False, option="--dry-run"),),
+    ),
+    Command(
+        "volume.size", "volume size", "Size of volume", "Count what the files of a volume take on the disk.", "z",
+        assets.Volumes, _volume_size, needs_guest=False, arguments=(_VOLUME,),
     ),
 )  # fmt: skip

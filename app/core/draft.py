@@ -36,7 +36,7 @@ FIELDS: tuple[DraftField, ...] = (
     DraftField("memory", "Memory", "no limit", "Above it a process of it is killed: 256M, 1.5G.", "memory_bytes"),
     DraftField("pids", "Tasks", "no limit", "Processes and threads it may have.", "pids"),
     DraftField("ports", "Ports", "8080:80 127.0.0.1:53:53/udp", "[ADDRESS:]HOST:GUEST[/udp], with blanks between."),
-    DraftField("volumes", "Volumes", "/srv/web:/data:ro", "[HOST:]GUEST[:ro], with blanks between."),
+    DraftField("volumes", "Volumes", "/srv/web:/data:ro db:/var/db", "[HOST|NAME:]GUEST[:ro], with blanks between."),
     DraftField("env", "Environment", "KEY=value", 'KEY=value, several with blanks between; "KEY=two words".'),
     DraftField("network", "Network", "bridge", "bridge, none, host, or the name of a network; several with blanks."),
     DraftField("restart", "Restart", "no", "When it is started again: no, on-failure[:N], always, unless-stopped."),
@@ -186,7 +186,7 @@ def _volumes(draft: Draft) -> list[str]:
     for word in words:
         source, colon, inside = word.partition(":")
         if not (inside if colon else source).startswith("/"):
-            raise UsageError(f"{word!r} is no volume: expected [HOST:]GUEST[:ro], such as /srv/web:/data")
+            raise UsageError(f"{word!r} is no volume: expected [HOST|NAME:]GUEST[:ro], such as /srv/web:/data")
     return words
 
 

@@ -29,10 +29,10 @@ from backends.native.checkpointing import Checkpointing
 from backends.native.copying import Copying
 from backends.native.core import LIVE, NAME
 from backends.native.edge import translated
+from backends.native.keeping_volumes import KeepingVolumes
 from backends.native.lasting import Lasting
 from backends.native.looking import Looking
 from backends.native.network import tidy_bridge
-from backends.native.networking import Networking
 from backends.native.sampling import Sampling
 from backends.native.sweep import KEEPER, Sweeper
 from backends.native.templating import Templating
@@ -52,7 +52,7 @@ _WAKE_AGAIN_S = 5.0
 
 
 @translated
-class NativeBackend(Building, Transferring, Templating, Networking, Lasting, Copying, Checkpointing, Looking):
+class NativeBackend(Building, Transferring, Templating, KeepingVolumes, Lasting, Copying, Checkpointing, Looking):
     """Containers made of namespaces and cgroups by this program."""
 
     name = NAME

@@ -16,16 +16,18 @@ from backends.model import (
     GuestRef,
     GuestState,
 )
-from backends.native import tracing, userns
+from backends.native import tracing, userns, volumes
 from backends.native.client import SpawnerClient, SupervisorClient
 from backends.native.images.store import ImageStore
 from backends.native.journal import Journal
 from backends.native.network import bridge_name
 from backends.native.networks.store import NetworkStore
+from backends.native.record import ContainerRecord
 from backends.native.roster import Roster
 from backends.native.sampling import Sampling
 from backends.native.store import TRACE, ContainerStore
 from backends.native.sweep import clean_up_after
+from backends.native.volume_store import VolumeStore
 from backends.registry import BackendConfig
 from backends.trace import Recorder, StepRecord
 
@@ -49,6 +51,7 @@ class NativeCore:
         self._store = ContainerStore(config.state_dir, config.run_dir)
         self._images = ImageStore(config.state_dir)
         self._networks = NetworkStore(config.state_dir, self._bridge)
+        self._volumes = VolumeStore(config.state_dir)
         self._ranges = userns.Leases(config.state_dir)
         self._spawner = SpawnerClient(self._store, self._parent)
         self._host_found: CgroupHost | None = None
@@ -66,6 +69,12 @@ class NativeCore:
         if self._host_found is None:
             raise BackendUnavailable("the native backend is not open")
         return self._host_found
+
+    def _volume_folders(self, record: ContainerRecord) -> dict[str, str]:
+        """Return the folder at each place where a container has a volume, of its own or named."""
+        container = str(self._store.folder(record.id))
+        own = {place: volumes.folder_of(container, number) for number, place in enumerate(record.volumes)}
+        return own | {place: str(self._volumes.folder(name)) for place, name in record.named_volumes.items()}
 
     def _guest(self, ref: GuestRef) -> Guest:
         return self._roster.guest(ref.id)

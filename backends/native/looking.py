@@ -22,7 +22,7 @@ from backends.model import (
     Limits,
     LogLine,
 )
-from backends.native import health, log, tracing, volumes
+from backends.native import health, log, tracing
 from backends.native.core import KEPT, LIVE, NAME
 from backends.native.restraining import Restraining
 from backends.native.store import LOG, TRACE
@@ -65,10 +65,8 @@ class Looking(Restraining):
                 "networks": [each.to_json() for each in record.endpoints],
                 "ports": list(guest.ports),
             },
-            "volumes": {
-                place: volumes.folder_of(str(self._store.folder(ref.id)), number)
-                for number, place in enumerate(record.volumes)
-            },
+            "volumes": self._volume_folders(record),
+            "named_volumes": record.named_volumes,
             "template": record.template or None,
             "cgroup": {"path": group.path, "folders": sorted(group.directories.values())},
             "namespaces": _namespaces(guest.pid) if live and guest.pid else {},

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from backends.container import ContainerSpec
 from backends.errors import (
     Busy,
+    InnkeeperError,
     NotFound,
     WrongState,
 )
@@ -24,6 +25,7 @@ from backends.native import (
     drivers,
     limiting,
     names,
+    rootless,
     secrets,
     shaping,
     spec,
@@ -42,6 +44,7 @@ from backends.native.networks.endpoint import first_mac, host_link
 from backends.native.networks.joining import join, leave, planned
 from backends.native.options import first_process, mounts, namespaces
 from backends.native.options import names as container_names
+from backends.native.options.mounts import NamedVolume
 from backends.native.options.networks import wanted
 from backends.native.options.of_image import with_image
 from backends.native.origin import Origin
@@ -124,6 +127,7 @@ class Making(Connecting):
         return record
 
     def _write(self, record: ContainerRecord, asked: ContainerSpec, origin: Origin) -> ContainerRecord:
+        new: list[str] = []
         try:
             if record.network == "bridge":
                 record = record.with_endpoints(join(self._networks, record.id, wanted(asked).attachments))
@@ -133,13 +137,48 @@ class Making(Connecting):
             if maps is not None:
                 config["linux"] |= {"uidMappings": maps.uids, "gidMappings": maps.gids}
             kept = {"spec": to_json(asked), "mounts": origin.mounts}
-            self._store.create(record, config, files, kept, lambda draft: origin.fill(draft, record))
+            with ExitStack() as locks:  # on the volumes, until the record says who has them
+
+                def prepare(draft: str) -> None:
+                    origin.fill(draft, record)
+                    self._take_volumes(mounts.named_volumes(asked), draft, origin.layers, locks, new)
+
+                self._store.create(record, config, files, kept, prepare)
             return record
         except BaseException:
+            for name in new:
+                with suppress(InnkeeperError):  # somebody else has taken it meanwhile
+                    self._volumes.remove(name, lambda name=name: self._users_of(name))  # type: ignore[misc]
             self._ranges.release(record.id)
             leave(self._networks, record.endpoints)
             self._store.release_name(record.name)
             raise
+
+    def _take_volumes(
+        self, wanted: Sequence[NamedVolume], draft: str, layers: Sequence[str], locks: ExitStack, new: list[str]
+    ) -> None:
+        """Have the named volumes of a container that is being made in a folder; those made for it go into new."""
+        first: dict[str, NamedVolume] = {}
+        for each in wanted:
+            first.setdefault(each.name, each)
+        for name, each in sorted(first.items()):  # all take their locks in one order
+
+            def fill(folder: str, each: NamedVolume = each) -> None:
+                if each.is_filled:
+                    volumes.fill(f"{draft}/rootfs", {each.place: folder}, layers, in_userns=rootless.is_inside())
+
+            if self._volumes.take(name, fill, lambda name=name: bool(self._users_of(name)), locks):  # type: ignore[misc]
+                new.append(name)
+
+    def _users_of(self, volume: str) -> list[str]:
+        """Return the names of the containers that have a volume, live or not. Raises Damaged: it is not known then."""
+        found = []
+        for container_id in self._store.ids():
+            with suppress(NotFound):
+                record = self._store.record(container_id)
+                if volume in record.named_volumes.values():
+                    found.append(record.name)
+        return sorted(found)
 
     def _files_and_config(
         self, record: ContainerRecord, asked: ContainerSpec, origin: Origin
@@ -160,9 +199,7 @@ class Making(Connecting):
             files["init"] = first_process.content()
             bound[first_process.PLACE] = str(folder / "init")
         group = f"{self._parent}/{record.id}"
-        container = str(self._store.folder(record.id))
-        own = {place: volumes.folder_of(container, number) for number, place in enumerate(record.volumes)}
-        return files, spec.build(record.id, asked, origin.mounts, group, bound, own)
+        return files, spec.build(record.id, asked, origin.mounts, group, bound, self._volume_folders(record))
 
     def link_steps(self, container_id: str, pid: int) -> Sequence[Step]:
         """Return what connects a container that is not made yet to the bridge, if that is up, and to its names."""
@@ -252,6 +289,7 @@ def _life(asked: ContainerSpec) -> dict[str, Any]:
         "secrets": [asdict(secret) for secret in asked.secrets],
         "publish": list(asked.publish),
         "volumes": mounts.own_volumes(asked),
+        "named_volumes": {each.place: each.name for each in mounts.named_volumes(asked)},
         "hosts": list(asked.hosts),
         "dns": list(asked.dns),
         "dns_search": list(asked.dns_search),

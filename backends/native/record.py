@@ -97,6 +97,9 @@ class ContainerRecord(_Json):
     volumes: list[str] = field(default_factory=list)
     """Places of its own volumes; the first one's folder is volumes/0 beside the record, and so on."""
 
+    named_volumes: dict[str, str] = field(default_factory=dict)
+    """The named volume at each place."""
+
     template: str = ""
     """Name of the template that it was made from."""
 

@@ -27,6 +27,7 @@ from backends.native.restart import HOST, USER
 from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
 from backends.native.store import ContainerStore, hidden
+from backends.native.volume_store import VolumeStore
 
 STANDS_BY = "stands-by"
 """File in the run folder: ids that the spawner has groups for, though no container may have them yet."""
@@ -205,8 +206,9 @@ class Sweeper:
         saved = SavedLayers(self._store.state_dir)
         templates = hidden(self._store.state_dir / TEMPLATES)
         networks = self._networks.half_made()
+        volumes = VolumeStore(self._store.state_dir).half_made()
         builds = workshop.half_made(self._store.state_dir)
-        for path in (*self._store.half_made(), *saved.half_made(), *templates, *networks, *builds):
+        for path in (*self._store.half_made(), *saved.half_made(), *templates, *networks, *volumes, *builds):
             _delete(path)
             done.append(f"folder {path.name}: half made or half removed")
         for path in self._store.dangling_names():

@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,16 @@ def make(container: str, places: Sequence[str], layers: Sequence[str], *, in_use
     os.mkdir(f"{container}/volumes", 0o755)
     for number in range(len(places)):
         os.mkdir(folder_of(container, number), 0o755)
-    folders = [folder_of(container, number) for number in range(len(places))]
-    job = {"layers": list(layers), "root": f"{container}/rootfs", "places": list(places), "folders": folders,
+    folders = {place: folder_of(container, number) for number, place in enumerate(places)}
+    fill(f"{container}/rootfs", folders, layers, in_userns=in_userns)
+
+
+def fill(root: str, folders: Mapping[str, str], layers: Sequence[str], *, in_userns: bool) -> None:
+    """Put what layers have at each place into its folder, which gets the owner and mode of what is there.
+
+    root is an empty folder that the layers are stacked at, where nobody else sees it. Raises InnkeeperError.
+    """
+    job = {"layers": list(layers), "root": root, "places": list(folders), "folders": list(folders.values()),
            "in_userns": in_userns}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _CODE, json.dumps(job)], stdin=subprocess.DEVNULL, capture_output=True,
@@ -48,7 +56,7 @@ def make(container: str, places: Sequence[str], layers: Sequence[str], *, in_use
     )  # fmt: skip
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["the process that copies died"])[-1]
-        raise InnkeeperError(f"cannot fill the volumes of the image: {reason}")
+        raise InnkeeperError(f"cannot fill {', '.join(folders)} with what the image has there: {reason}")
 
 
 def copy(source: str, container: str) -> None:

@@ -12,10 +12,19 @@ from backends.simulated.networks import NetworkVerbs
 from backends.simulated.saving import SavingVerbs
 from backends.simulated.store import StoreVerbs
 from backends.simulated.transfers import TransferVerbs
+from backends.simulated.volumes import VolumeVerbs
 
 
 class SimulatedBackend(
-    LifecycleVerbs, LimitVerbs, SavingVerbs, StoreVerbs, ImageVerbs, TransferVerbs, CopyVerbs, NetworkVerbs
+    LifecycleVerbs,
+    LimitVerbs,
+    SavingVerbs,
+    StoreVerbs,
+    ImageVerbs,
+    TransferVerbs,
+    CopyVerbs,
+    NetworkVerbs,
+    VolumeVerbs,
 ):
     """In-memory guests that move, deterministic by seed and clock. Always labelled as simulated."""
 

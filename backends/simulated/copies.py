@@ -127,6 +127,7 @@ class CopyVerbs(SimulatedCore):
             made = self._world.add(chosen, machine.kind, machine.image, machine.limits)
             made.command, made.template, made.restart_policy = machine.command, template, machine.restart_policy
             self._world.fabric.attach_as(machine, made)
+            self._world.cellar.share(machine, made)
             return made
 
         made: Machine = recorder.run(Act("clone", f"{text} as {chosen}", make))

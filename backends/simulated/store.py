@@ -35,6 +35,7 @@ class StoreVerbs(SimulatedCore):
             machine.restart_policy = spec.restart
             machine.ports = tuple(_published(text) for text in spec.publish)
             self._attach(machine, spec)
+            self._world.cellar.give_asked(machine, spec.volumes, self._world.now().epoch_s)
             machine.changed()
             machine.command = " ".join(spec.args) or spec.image
             guest = machine.guest()

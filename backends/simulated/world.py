@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from backends.errors import AlreadyExists, NotFound, Unsupported, UsageError
 from backends.model import GuestKind, GuestRef, Limits
 from backends.simulated import shelf
+from backends.simulated.cellar import Cellar
 from backends.simulated.fabric import Fabric
 from backends.simulated.gallery import Gallery
 from backends.simulated.machine import Machine, Moment
@@ -43,6 +44,7 @@ class World:
         self.machines: dict[GuestRef, Machine] = {}
         self.gallery = Gallery(self._users)
         self.fabric = Fabric()
+        self.cellar = Cellar()
         self.templates: dict[str, Kept] = {}
         self.sent: dict[str, set[str]] = {}
         """Layers that registries have got, by the registry's name."""
@@ -79,6 +81,7 @@ class World:
         for index, machine in enumerate(inside):
             machine.ports = (f"{8000 + index}->80/tcp",) if index % 5 == 0 else ()
         self.fabric.populate(inside, now_s)
+        self.cellar.populate(inside, now_s)
 
     def _users(self) -> dict[str, list[str]]:
         users: dict[str, list[str]] = {}
@@ -111,9 +114,10 @@ class World:
         self._next_pid += 100
 
     def remove(self, machine: Machine) -> None:
-        """One is gone, and off its networks."""
+        """One is gone, off its networks, and without volumes."""
         del self.machines[machine.ref]
         self.fabric.forget(machine)
+        self.cellar.forget(machine)
 
     def check_name(self, name: str, *, of: Machine | None = None) -> None:
         """Raise AlreadyExists if another guest has the name, UsageError if it is none."""

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 _TYPES = "model metrics events trace errors base container sessions registry quick_json image network assets benchmark"
-TYPES = {f"backends.{name}" for name in _TYPES.split()}
+TYPES = {f"backends.{name}" for name in (*_TYPES.split(), "volume")}
 
 HEAVY = ("textual", "rich", "pyroute2", "psutil", "libvirt", "asyncio", "widgets", "app.tui")
 """What a plain command must not load: each costs between 50 and 400 ms."""

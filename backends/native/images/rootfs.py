@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from backends.kernel import rooted
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes on disk of a tree, hard links once."""
+def size_of(folder: Path, check: Callable[[], object] = lambda: None) -> int:
+    """Return the bytes on disk of a tree, hard links once; what is removed meanwhile counts or not.
+
+    check is called for each folder, and may raise.
+    """
     seen: set[tuple[int, int]] = set()
     total = 0
     for parent, folders, files in os.walk(folder):
+        check()
         for name in (*folders, *files):
-            found = os.lstat(os.path.join(parent, name))
+            try:
+                found = os.lstat(os.path.join(parent, name))
+            except FileNotFoundError:  # removed meanwhile
+                continue
             if (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
                 total += found.st_blocks * 512

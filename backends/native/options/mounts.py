@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from backends.container import ContainerSpec
@@ -22,10 +23,10 @@ def mounts(
 ) -> list[Mount]:
     """Return the mounts in their order. files maps paths in the container to what is bound there, programs read-only.
 
-    volumes maps the places of the container's own volumes to their folders. What the user mounts comes in the place of
-    ours at the same path. Raises UsageError.
+    volumes maps the places of volumes, named ones and the container's own, to their folders. What the user mounts comes
+    in the place of ours at the same path. Raises UsageError.
     """
-    own = [mount | {"source": mount["source"] or volumes[mount["destination"]]} for mount in user_mounts(asked)]
+    own = [_of_volume(asked, mount, volumes) for mount in user_mounts(asked)]
     taken = {mount["destination"] for mount in own}
     ours = [*_system(asked), *of_image, *(_file(asked, path, source) for path, source in files.items())]
     kept = [mount for mount in ours if not _is_replaced(mount["destination"], taken)]
@@ -34,7 +35,7 @@ def mounts(
 
 def user_mounts(asked: ContainerSpec) -> list[Mount]:
     """Return the volumes and memory file systems asked for, outer folders first. Raises UsageError."""
-    found = [_own(asked, text) if text.count(":") == 0 else parse_volume(text) for text in asked.volumes]
+    found = [_own(text) if text.count(":") == 0 else parse_volume(text) for text in asked.volumes]
     found += [parse_mount(text) for text in asked.mounts]
     found += [parse_tmpfs(text) for text in asked.tmpfs]
     for mount in found:
@@ -49,7 +50,30 @@ def user_mounts(asked: ContainerSpec) -> list[Mount]:
 
 def own_volumes(asked: ContainerSpec) -> list[str]:
     """Return the places of the volumes that are the container's own. Raises UsageError."""
-    return [mount["destination"] for mount in user_mounts(asked) if not mount["source"]]
+    return [mount["destination"] for mount in user_mounts(asked) if not mount["source"] and not mount.get("volume")]
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVolume:
+    """A volume with a name, as a container is to have it."""
+
+    name: str
+    place: str
+    is_filled: bool
+    """It begins with what the image has there."""
+
+
+def named_volumes(asked: ContainerSpec) -> list[NamedVolume]:
+    """Return the named volumes asked for, outer places first. Raises UsageError."""
+    found = [mount for mount in user_mounts(asked) if mount.get("volume")]
+    return [NamedVolume(mount["volume"], mount["destination"], not mount["nocopy"]) for mount in found]
+
+
+def _of_volume(asked: ContainerSpec, mount: Mount, volumes: Mapping[str, str]) -> Mount:
+    if mount["source"]:
+        return mount
+    plain = bind(mount["destination"], volumes[mount["destination"]], mount["options"])
+    return plain | {"options": [*mount["options"], *_mapped(asked)]}
 
 
 def root_propagation(mounts: Sequence[Mount]) -> str | None:
@@ -60,9 +84,9 @@ def root_propagation(mounts: Sequence[Mount]) -> str | None:
     return "rslave" if given & {"slave", "rslave"} else None
 
 
-def _own(asked: ContainerSpec, text: str) -> Mount:
+def _own(text: str) -> Mount:
     """Return a volume without a source, which is a folder beside the container's record."""
-    return bind(place_in(f"volume {text!r}", text), "", ["bind", "rprivate", "rw", *_mapped(asked)])
+    return bind(place_in(f"volume {text!r}", text), "", ["bind", "rprivate", "rw"])
 
 
 def _file(asked: ContainerSpec, path: str, source: str) -> Mount:

@@ -1,4 +1,8 @@
-"""Volumes and memory file systems in docker's words: -v, --mount, --tmpfs."""
+"""Volumes and memory file systems in docker's words: -v, --mount, --tmpfs.
+
+A mount whose source is empty is of a volume: a named one has its name in `volume`, and `nocopy` where it is to begin
+empty; one without is the container's own. Who builds config.json puts the folder in.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,8 @@ _FLAGS = frozenset({"nosuid", "suid", "nodev", "dev", "noexec", "exec"})
 _NOTHING_TO_DO = frozenset({"z", "Z", "cached", "delegated", "consistent", "nocopy", "bind", "rbind"})
 """For SELinux, for other systems, and for named volumes."""
 
+VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+
 _TMPFS = ("noexec", "nosuid", "nodev")
 _OPPOSITES = {"exec": "noexec", "suid": "nosuid", "dev": "nodev", "ro": "rw", "sync": "async", "atime": "noatime"}
 _OPPOSITES |= {no: yes for yes, no in _OPPOSITES.items()}
@@ -27,16 +33,19 @@ _TMPFS_VALUES = {
 
 
 def parse_volume(text: str) -> dict[str, Any]:
-    """Turn "/host:/guest[:ro,rslave,…]" into an OCI mount. Raises UsageError."""
+    """Turn "/host:/guest[:ro,rslave,…]" or "NAME:/guest[:ro,nocopy]" into an OCI mount. Raises UsageError."""
     parts = text.split(":")
-    if len(parts) not in (2, 3) or not (parts[0].startswith("/") and parts[1].startswith("/")):
-        raise UsageError(f"volume {text!r} is not HOST:GUEST or HOST:GUEST:ro", hint="both paths must be absolute")
+    if len(parts) not in (2, 3) or not (parts[0] and parts[1].startswith("/")):
+        hint = "both paths must be absolute; NAME is a volume's"
+        raise UsageError(f"volume {text!r} is not HOST:GUEST, NAME:GUEST or either with :ro", hint=hint)
     given = [word for word in parts[2].split(",") if word] if len(parts) == 3 else []
+    if not parts[0].startswith("/"):
+        return _volume_mount(f"volume {text!r}", parts[0], parts[1], given)
     return _bind_mount(f"volume {text!r}", parts[0], parts[1], given)
 
 
 def parse_mount(text: str) -> dict[str, Any]:
-    """Turn docker's "type=bind,source=…,target=…" or "type=tmpfs,…" into an OCI mount. Raises UsageError."""
+    """Turn docker's "type=bind|volume,source=…,target=…" or "type=tmpfs,…" into an OCI mount. Raises UsageError."""
     pairs = (part.partition("=") for part in text.split(","))
     given = {key.strip().lower(): value if equals else "true" for key, equals, value in pairs}
     kind = given.pop("type", "volume")
@@ -52,7 +61,9 @@ def parse_mount(text: str) -> dict[str, Any]:
         if source:
             raise UsageError(f"mount {text!r}: memory has no source")
         return _tmpfs_mount(f"mount {text!r}", target, _tmpfs_words(text, given))
-    raise UsageError(f"mount {text!r}: type {kind!r} is not known", hint="bind or tmpfs")
+    if kind == "volume":
+        return _volume_mount(f"mount {text!r}", source, target, _volume_words(text, given))
+    raise UsageError(f"mount {text!r}: type {kind!r} is not known", hint="bind, volume or tmpfs")
 
 
 def parse_tmpfs(text: str) -> dict[str, Any]:
@@ -100,6 +111,36 @@ def _bind_mount(what: str, source: str, target: str, words: Sequence[str]) -> di
         access, more = "ro", [*more, "rro"]
     kind = "bind" if "bind" in words else "rbind"
     return bind(place, os.path.normpath(source), [kind, propagation, access, *flags, *more])
+
+
+def _volume_mount(what: str, name: str, target: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return the mount of a named volume, or of one of the container's own where there is no name."""
+    if name and not VOLUME_NAME.fullmatch(name):
+        hint = "a path is absolute or begins with '.'; a name has letters, digits, '_', '.', '-'"
+        raise UsageError(f"{what}: {name!r} is neither a path nor a name of a volume", hint=hint)
+    place = place_in(what, target)
+    access, flags = "rw", []
+    for word in words:
+        if word in ("ro", "rw"):
+            access = word
+        elif word in _FLAGS:
+            flags.append(word)
+        elif word in ("bind", "rbind") or word not in _NOTHING_TO_DO:
+            raise UsageError(f"{what}: option {word!r} is not known of a volume", hint="ro, rw, nocopy, noexec …")
+    return bind(place, "", ["bind", "rprivate", access, *flags]) | {"volume": name, "nocopy": "nocopy" in words}
+
+
+def _volume_words(text: str, given: Mapping[str, str]) -> list[str]:
+    words = []
+    for key, value in given.items():
+        if key in ("readonly", "ro"):
+            words += ["ro"] if _truth(text, value) else []
+        elif key in ("volume-nocopy", "nocopy"):
+            words += ["nocopy"] if _truth(text, value) else []
+        elif key != "consistency" and (key, value) != ("volume-driver", "local"):
+            hint = "readonly, volume-nocopy; labels are given to inn volume create"
+            raise UsageError(f"mount {text!r}: {key!r} is not known for a volume", hint=hint)
+    return words
 
 
 def _bind_words(text: str, given: Mapping[str, str]) -> list[str]:

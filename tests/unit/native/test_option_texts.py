@@ -65,7 +65,8 @@ def test_any_text_in_a_spec_is_taken_or_refused(field: str, text: str) -> None:
 
     def make() -> None:
         spec.check(asked)
-        own = dict.fromkeys(mounts.own_volumes(asked), "/srv")
+        named = [each.place for each in mounts.named_volumes(asked)]
+        own = dict.fromkeys([*mounts.own_volumes(asked), *named], "/srv")
         spec.build("0123456789ab", with_image(asked, IMAGE), [], "x/y", {}, own)
 
     refuses_or_takes(make)

@@ -178,6 +178,16 @@ def test_a_volume_says_how_it_is_mounted(tmp_path: Path) -> None:
     assert mount["options"][:3] == ["bind", "rprivate", "ro"]
 
 
+def test_a_volume_with_a_name_says_whose_it_is() -> None:
+    mount = volumes.parse_volume("box.1:/data/:ro,nocopy,z,noexec")
+    assert (mount["volume"], mount["nocopy"], mount["destination"]) == ("box.1", True, "/data")
+    assert mount["options"] == ["bind", "rprivate", "ro", "noexec"]
+    mount = volumes.parse_mount("type=volume,src=box,dst=/data,volume-nocopy=false,readonly=0,volume-driver=local")
+    assert (mount["volume"], mount["nocopy"], mount["options"]) == ("box", False, ["bind", "rprivate", "rw"])
+    own = volumes.parse_mount("dst=/data,readonly")
+    assert (own["volume"], own["source"], own["options"][-1]) == ("", "", "ro")
+
+
 def test_memory_file_systems_are_noexec_unless_told(tmp_path: Path) -> None:
     assert volumes.parse_tmpfs("/t")["options"] == ["noexec", "nosuid", "nodev"]
     assert volumes.parse_tmpfs("/t:exec,size=1m,mode=700,size=2M")["options"] == [
@@ -291,8 +301,18 @@ def test_ports_have_an_address_a_protocol_and_ranges() -> None:
         {"tmpfs": ("/a", "/a/")},
         {"volumes": ("/nonexistent:/x",)},
         {"volumes": ("/tmp:/x:purple",)},
-        {"volumes": ("named:/x",)},
-        {"mounts": ("type=volume,source=a,target=/b",)},
+        {"volumes": ("no/name:/x",)},
+        {"volumes": ("-named:/x",)},
+        {"volumes": ("named:x",)},
+        {"volumes": ("named:/",)},
+        {"volumes": ("named:/x:rshared",)},
+        {"volumes": (":/x",)},
+        {"volumes": ("named:/x", "other:/x/")},
+        {"mounts": ("type=volume,source=/a,target=/b",)},
+        {"mounts": ("type=volume,source=a",)},
+        {"mounts": ("type=volume,source=a,target=/b,volume-opt=size=1",)},
+        {"mounts": ("type=volume,source=a,target=/b,volume-driver=nfs",)},
+        {"mounts": ("type=volume,source=a,target=/b,volume-nocopy=perhaps",)},
         {"mounts": ("type=bind,source=/tmp",)},
         {"mounts": ("type=bind,target=/x",)},
         {"mounts": ("type=tmpfs,target=/x,tmpfs-colour=red",)},
