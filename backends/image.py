@@ -129,6 +129,9 @@ class TransferOptions:
     compression: str = "gzip"
     """Of layers that are pushed and have no compressed form yet: "gzip" or "zstd"."""
 
+    all_platforms: bool = False
+    """Push an index of all images that are here of the index that this one came from."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommitOptions:

@@ -50,6 +50,7 @@ def transfer_options(args: argparse.Namespace, **more: Any) -> TransferOptions:
         ca_file=args.ca_file,
         auth_file=args.authfile,
         compression=getattr(args, "compression", "gzip"),
+        all_platforms=getattr(args, "all_platforms", False),
         **more,
     )
 
@@ -69,6 +70,9 @@ def push_verb_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument(
         "--compression", choices=("gzip", "zstd"), default="gzip", help="of layers that are not compressed yet"
+    )
+    parser.add_argument(
+        "--all-platforms", action="store_true", help="an index of all platforms of it that were fetched, not one image"
     )
     add_transfer_options(parser)
     add_trace_option(parser)

@@ -131,14 +131,18 @@ class PushImage:
 
     def run(self) -> str:
         """Send what is missing there."""
-        from backends.native.registry.push import push
+        from backends.native.images.several import index_of, together
+        from backends.native.registry.push import push, push_index
 
         with self.images.blobs.using():
             image = self.images.resolve(str(self.reference))
-            elsewhere = self._elsewhere({layer.digest for layer, _, _ in image.layers})
-            return push(
-                self.reference, image.digest, self.options, self.images.blobs, self.recorder, elsewhere=elsewhere
-            )
+            all_of_it = together(self.images, image) if self.options.all_platforms else [image]
+            elsewhere = self._elsewhere({layer.digest for each in all_of_it for layer, _, _ in each.layers})
+            rest = (self.options, self.images.blobs, self.recorder)
+            if not self.options.all_platforms:
+                return push(self.reference, image.digest, *rest, elsewhere=elsewhere)
+            self.recorder.say(f"platforms: {', '.join(sorted(str(each.config.platform) for each in all_of_it))}")
+            return push_index(self.reference, index_of(self.images, all_of_it), *rest, elsewhere=elsewhere)
 
     def _elsewhere(self, wanted: set[str]) -> dict[str, list[str]]:
         """Return for each layer the other repositories of the registry whose images here have it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +23,7 @@ from backends.native.backend import NativeBackend, make
 from backends.registry import BackendConfig
 from backends.trace import Recorder
 from tests.tools.needs import needs
-from tests.tools.oci_images import busybox_files, make_layout
+from tests.tools.oci_images import ARCHITECTURE, Layout, busybox_files, make_layout
 from tests.tools.odd_registry import Asked, serving_oddly
 from tests.tools.registry import Registry, make_certificate, serving, skopeo
 from tests.tools.waiting import wait_until
@@ -299,3 +301,50 @@ def test_nothing_of_it_is_loaded_by_other_commands(inn: Inn) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.stderr.splitlines()[-1] == "[]", done.stderr
+
+
+def _sent(registry: Registry, name: str) -> dict[str, Any]:
+    """Return the manifest or index that the registry has, as skopeo sees it."""
+    text = skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry.address}/{name}")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def test_all_platforms_that_are_here_are_pushed_as_an_index(inn: Inn, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "oci")
+    kinds = {"amd64": "", "arm64": "v8", "riscv64": ""}
+    every = [
+        layout.manifest([{"etc/kind": kind.encode()}], architecture=kind, variant=variant)
+        for kind, variant in kinds.items()
+    ]
+    layout.name(layout.index(every), "many")
+    with serving(tmp_path / "registry") as registry:
+        name = f"{registry.address}/team/many:1"
+        layout.push("many", name)
+        for kind in ("amd64", "arm64"):
+            inn("pull", "-q", "--plain-http", "--platform", f"linux/{kind}", name)
+        inn("tag", name, f"{registry.address}/copy/many:2")
+
+        said = inn("push", "-q", "--plain-http", "--all-platforms", f"{registry.address}/copy/many:2")
+        two = _sent(registry, "copy/many:2")
+        platforms = [(each["platform"]["architecture"], each["platform"].get("variant")) for each in two["manifests"]]
+        assert platforms == [("amd64", None), ("arm64", "v8")]
+        assert [each["digest"] for each in two["manifests"]] == [each["digest"] for each in every[:2]]
+        digest = said.strip().rpartition("@")[2]
+        skopeo("copy", "--all", "-q", "--src-tls-verify=false", f"docker://{registry.address}/copy/many@{digest}",
+               f"dir:{tmp_path / 'copied'}")  # fmt: skip
+
+        inn("pull", "-q", "--plain-http", "--platform", "linux/riscv64", name)
+        inn("tag", name, f"{registry.address}/copy/many:3")
+        inn("push", "-q", "--plain-http", "--all-platforms", f"{registry.address}/copy/many:3")
+        assert _sent(registry, "copy/many:3") == _sent(registry, "team/many:1")  # the very same, as all of it is here
+
+
+def test_an_image_that_came_alone_is_pushed_as_an_index_of_one(inn: Inn, tmp_path: Path) -> None:
+    layout = make_layout(tmp_path / "oci", [busybox_files()], "one:1")
+    inn("load", "-q", "-i", str(layout.folder))
+    with serving(tmp_path / "registry") as registry:
+        inn("tag", "one:1", f"{registry.address}/one:1")
+        inn("push", "-q", "--plain-http", "--all-platforms", f"{registry.address}/one:1")
+        found = _sent(registry, "one:1")
+    assert [each["platform"]["architecture"] for each in found["manifests"]] == [ARCHITECTURE]

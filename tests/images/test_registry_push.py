@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from backends.errors import Cancelled, InnkeeperError, NotFound
-from backends.native.images.manifest import parse_manifest
+from backends.image import TransferOptions
+from backends.native.images.manifest import parse_index, parse_manifest
+from backends.native.images.reference import Reference
 from backends.native.registry import client
 from backends.native.registry.failures import Broken
+from backends.native.registry.push import push_index
 from tests.images.conftest import Mover
 from tests.tools.needs import needs
 from tests.tools.oci_images import Layout, make_layout
@@ -84,6 +88,28 @@ def test_a_push_sends_blobs_first_and_the_manifest_last(mover: Mover, layout: La
     manifest = parse_manifest(takes.manifests["2"])
     assert takes.blobs == {manifest.config.digest, *(layer.digest for layer in manifest.layers)}
     assert takes.ranges == ["", ""]
+
+
+def test_an_index_follows_its_images_and_knows_them_as_they_are_sent(mover: Mover, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "oci")
+    every = [layout.manifest([{"a": kind.encode() * 90}], architecture=kind, compression="") for kind in ("arm", "386")]
+    index = json.dumps({"schemaVersion": 2, "manifests": every}).encode()
+    for path in (layout.folder / "blobs/sha256").iterdir():
+        mover.blobs.put(path.read_bytes())
+    takes = Takes()
+    with serving_oddly(layout, takes) as registry:
+        name = Reference.parse(f"{registry.address}/app:2")
+        digest = push_index(name, index, TransferOptions(plain_http=True), mover.blobs, mover.recorder)
+        assert registry.asked[-1][:2] == ("PUT", "/v2/app/manifests/2")
+
+    sent = parse_index(takes.manifests["2"])
+    assert digest == f"sha256:{hashlib.sha256(takes.manifests['2']).hexdigest()}"
+    assert [str(entry.platform) for entry in sent] == ["linux/arm", "linux/386"]
+    for entry, before in zip(sent, every, strict=True):
+        assert entry.digest != before["digest"]
+        (layer,) = parse_manifest(takes.manifests[entry.digest]).layers
+        assert layer.media_type.endswith("+gzip")
+        assert layer.digest in takes.blobs
 
 
 def test_who_takes_no_more_at_once_gets_pieces(

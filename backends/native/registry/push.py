@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from backends.errors import NotFound, PermissionDenied
 from backends.native.images.blobs import digest_of
 from backends.native.images.manifest import (
+    INDEX,
     LAYER,
     MANIFEST,
     Descriptor,
     Manifest,
     dump,
+    parse_index,
     parse_manifest,
 )
 from backends.native.images.media import as_oci
+from backends.native.images.strict_json import parse
 from backends.native.registry import session, settings
 from backends.native.registry.crew import Crew
 from backends.native.registry.failures import Answered, Broken
@@ -54,16 +58,45 @@ def push(
     elsewhere: for layers by digest, other repositories of the same registry that are likely to have them.
     Raises PermissionDenied, BackendUnavailable, Cancelled, InnkeeperError (a blob is missing here).
     """
-    data = blobs.read(manifest_digest, _LARGEST)
-    manifest = parse_manifest(data, f"the manifest of {reference}")
-    place = settings.places(reference.registry, reference.repository, by_digest=False, settings=settings.read())[-1]
-    with session.clients([place], options, recorder, patience) as (web, (client,)):
-        data, manifest = _compressed(data, manifest, options.compression, blobs, recorder)
-        Sender(web, client, blobs, recorder, elsewhere or {}).send_all(manifest)
-        recorder.check()
-        what = str(reference)
-        client.put_manifest(reference.tag or digest_of(data), data, manifest.media_type, what)
+    with session.clients([_place(reference)], options, recorder, patience) as (web, (client,)):
+        sender = Sender(web, client, blobs, recorder, elsewhere or {})
+        data, manifest = sender.send_image(manifest_digest, options.compression, f"the manifest of {reference}")
+        client.put_manifest(reference.tag or digest_of(data), data, manifest.media_type, str(reference))
     return digest_of(data)
+
+
+def push_index(
+    reference: Reference,
+    index: bytes,
+    options: TransferOptions,
+    blobs: Blobs,
+    recorder: Recorder,
+    *,
+    elsewhere: Mapping[str, Sequence[str]] | None = None,
+    patience: Patience | None = None,
+) -> str:
+    """Send the images of an index, each under its digest, then the index; all of them are here. As push() otherwise.
+
+    Where layers have to be compressed for it, the index that is sent is another one.
+    """
+    with session.clients([_place(reference)], options, recorder, patience) as (web, (client,)):
+        sender = Sender(web, client, blobs, recorder, elsewhere or {})
+        sent = []
+        for entry in parse_index(index):
+            what = f"{reference} for {entry.platform}" if entry.platform else str(reference)
+            data, manifest = sender.send_image(entry.digest, options.compression, what)
+            client.put_manifest(digest_of(data), data, manifest.media_type, what)
+            sent.append(replace(entry, media_type=manifest.media_type, digest=digest_of(data), size=len(data)))
+        raw = parse(index, "the index", _LARGEST)
+        if tuple(sent) != parse_index(index):
+            raw = raw | {"manifests": [entry.to_json() for entry in sent], "mediaType": INDEX}
+            index = dump(raw)
+        client.put_manifest(reference.tag or digest_of(index), index, str(raw.get("mediaType", INDEX)), str(reference))
+    return digest_of(index)
+
+
+def _place(reference: Reference) -> settings.Place:
+    return settings.places(reference.registry, reference.repository, by_digest=False, settings=settings.read())[-1]
 
 
 class Sender:
@@ -75,6 +108,15 @@ class Sender:
         self._web, self._client, self._blobs, self._recorder = web, client, blobs, recorder
         self._elsewhere = elsewhere
         self._crew = Crew()
+
+    def send_image(self, digest: str, compression: str, what: str) -> tuple[bytes, Manifest]:
+        """Send all blobs of an image and return its manifest as it is to be there. Raises InnkeeperError."""
+        data = self._blobs.read(digest, _LARGEST)
+        manifest = parse_manifest(data, what)
+        data, manifest = _compressed(data, manifest, compression, self._blobs, self._recorder)
+        self.send_all(manifest)
+        self._recorder.check()
+        return data, manifest
 
     def send_all(self, manifest: Manifest) -> None:
         """Send all layers, then the configuration; the first failure ends all of it."""
