@@ -5,17 +5,22 @@ from __future__ import annotations
 import shlex
 
 from app.core.limits import LIMIT_FIELDS
+from app.core.paths import Paths
 from backends.container import ContainerSpec
 
 
-def run_line(spec: ContainerSpec, *, verb: str = "run") -> str:
-    """Return `inn run -d …` or `inn create …` for what a form can ask for; a shell takes it as it is."""
-    return shlex.join(run_words(spec, verb=verb))
+def run_line(spec: ContainerSpec, paths: Paths | None = None, *, verb: str = "run") -> str:
+    """Return `inn run -d …` or `inn create …` for what a form can ask for; a shell takes it as it is.
+
+    With `--root` if the paths are not those that `inn` would choose by itself.
+    """
+    root = [] if paths is None or paths.is_default else ["--root", str(paths.state_dir)]
+    return shlex.join(["inn", *root, *run_words(spec, verb=verb)])
 
 
 def run_words(spec: ContainerSpec, *, verb: str = "run") -> list[str]:
-    """Return its words. Options that the specification leaves as they are by default are left out."""
-    words = ["inn", verb]
+    """Return its words after `inn`. Options that the specification leaves as they are by default are left out."""
+    words = [verb]
     words += ["-d"] if verb == "run" else []
     words += ["-t"] if spec.terminal else []
     words += ["-i"] if spec.stdin else []

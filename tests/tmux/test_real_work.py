@@ -48,7 +48,8 @@ def test_a_container_is_made_committed_cloned_put_on_a_network_and_its_image_pus
     window.press("C")  # the form, filled at one go
     window.see("Create a container")
     window.type("small\tweb\tsh -c 'echo changed > /note; exec sleep 1000'\t0.5\t64M\t")
-    window.see("inn run -d --name web --cpus 0.5 --memory 64M small")
+    line = f"inn --root {containers.root} run -d --name web --cpus 0.5 --memory 64M small"
+    window.until(lambda: line in " ".join(window.text.split()))
     window.press("F10")
     window.until(lambda: "● running" in window.line_with(" web "))
 

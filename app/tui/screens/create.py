@@ -281,7 +281,7 @@ class CreateScreen(BaseScreen):
     def command_line(self) -> str:
         """The command line that does the same; empty while something makes no sense."""
         try:
-            return run_line(self.draft.spec())
+            return run_line(self.draft.spec(), self.station.settings.paths)
         except InnkeeperError:
             return ""
 
