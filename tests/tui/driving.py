@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from textual.pilot import Pilot
@@ -11,7 +11,9 @@ from textual.pilot import Pilot
 from app.tui.application import InnkeeperApp
 from app.tui.screens.main import MainScreen
 from backends.model import Guest
+from widgets.confirm import Confirm
 from widgets.guest_table import GuestTable
+from widgets.prompt import Prompt
 
 
 class Driver:
@@ -78,3 +80,28 @@ class Driver:
         await self.until(lambda: any(row.name == name for row in self.table.rows))
         assert self.table.select(next(row.ref for row in self.table.rows if row.name == name))
         await self.pilot.pause()
+
+    async def mark(self, *names: str) -> None:
+        """Mark guests."""
+        for name in names:
+            await self.choose(name)
+            await self.press("space")
+
+    async def answer(self, text: str) -> None:
+        """Wait for a prompt, write this in place of what it offers, and press Enter."""
+        await self.until(lambda: isinstance(self.app.screen, Prompt))
+        await self.press("ctrl+u")
+        await self.type(text)
+        await self.press("enter")
+
+    async def asked(self) -> None:
+        """Wait for a question that is to be confirmed."""
+        await self.until(lambda: isinstance(self.app.screen, Confirm))
+
+    async def of_each(self, names: Iterable[str], holds: Callable[[Guest], Any]) -> None:
+        """Wait until it holds of each of these guests and nothing more is done to them."""
+        pending = self.app.station.fleet.pending
+        for guest in names:
+            await self.until(
+                lambda name=guest: holds(self.guest(name)) and pending(self.guest(name).ref) is None  # type: ignore[misc]
+            )

@@ -8,7 +8,6 @@ from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
 from widgets.confirm import Confirm
-from widgets.prompt import Prompt
 
 
 async def test_capital_s_stops_the_guest_under_the_cursor(open_screen: Open) -> None:
@@ -50,7 +49,7 @@ async def test_kill_asks_and_does_nothing_unless_agreed(open_screen: Open, answe
     async with open_screen() as driver:
         await driver.choose("web-1")
         await driver.press("X")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         assert "Kill web-1?" in driver.text
         await driver.see("y kill   n Esc leave it")
         await driver.press(answer)
@@ -62,7 +61,7 @@ async def test_kill_kills_when_agreed(open_screen: Open) -> None:
     async with open_screen() as driver:
         await driver.choose("web-1")
         await driver.press("X")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: driver.guest("web-1").state is GuestState.STOPPED)
 
@@ -71,12 +70,12 @@ async def test_removing_a_running_guest_wants_its_name_typed(open_screen: Open) 
     async with open_screen() as driver:
         await driver.choose("db")
         await driver.press("D")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y", "enter")
         await driver.until(lambda: not isinstance(driver.app.screen, Confirm))
         assert driver.guest("db").state is GuestState.RUNNING
         await driver.press("D")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.type("db")
         await driver.press("enter")
         await driver.until(lambda: all(guest.name != "db" for guest in driver.app.station.fleet.guests()))
@@ -84,9 +83,7 @@ async def test_removing_a_running_guest_wants_its_name_typed(open_screen: Open) 
 
 async def test_marked_guests_are_stopped_together(open_screen: Open) -> None:
     async with open_screen() as driver:
-        for name in ("web-1", "web-2"):
-            await driver.choose(name)
-            await driver.press("space")
+        await driver.mark("web-1", "web-2")
         await driver.press("S")
         for name in ("web-1", "web-2"):
             await driver.until(lambda name=name: driver.guest(name).state is GuestState.STOPPED)  # type: ignore[misc]
@@ -95,9 +92,7 @@ async def test_marked_guests_are_stopped_together(open_screen: Open) -> None:
 
 async def test_marked_guests_to_which_it_does_not_apply_are_skipped_and_told(open_screen: Open) -> None:
     async with open_screen() as driver:
-        for name in ("web-1", "queue"):
-            await driver.choose(name)
-            await driver.press("space")
+        await driver.mark("web-1", "queue")
         await driver.press("s")
         await driver.until(lambda: driver.guest("queue").state is GuestState.RUNNING)
         await driver.see("queue: done")
@@ -118,10 +113,7 @@ async def test_n_makes_a_snapshot_with_the_name_that_is_typed(open_screen: Open)
     async with open_screen(backend) as driver:
         await driver.choose("db")
         await driver.press("n")
-        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
-        await driver.press("ctrl+u")
-        await driver.type("first")
-        await driver.press("enter")
+        await driver.answer("first")
         await driver.until(lambda: [each.name for each in backend.snapshots(driver.guest("db").ref)] == ["first"])
 
 

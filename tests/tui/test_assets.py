@@ -19,7 +19,6 @@ from backends.simulated.core import SimulatedCore
 from backends.simulated.lifecycle import LifecycleVerbs
 from tests.tui.conftest import Open
 from tests.tui.driving import Driver
-from widgets.confirm import Confirm
 from widgets.log_view import LogView
 from widgets.prompt import Prompt
 
@@ -95,7 +94,7 @@ async def test_x_gives_up_a_pull_after_a_question_and_nothing_half_made_stays(op
         await look(driver, "4", "image pull team/tool")
         await driver.until(lambda: bool(operation.parts))
         await driver.press("x")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: operation.is_done)
         assert isinstance(operation.error, Cancelled)
@@ -140,7 +139,7 @@ async def test_removing_an_image_asks_first_and_says_who_uses_it(open_screen: Op
         await driver.press("n")
         await choose(driver, "unbound:latest")
         await driver.press("D")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: "unbound:latest" not in {image.name for image in backend.images()})
         await driver.until(lambda: not any("unbound" in line for line in driver.lines[2:-2]))
@@ -325,7 +324,7 @@ async def test_a_network_is_made_joined_left_and_removed(open_screen: Open) -> N
         await driver.press("enter")
         await driver.until(lambda: members() == [])
         await driver.press("D")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: "lab" not in {network.name for network in backend.networks()})
 

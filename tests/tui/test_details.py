@@ -10,7 +10,6 @@ from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
 from tests.tui.driving import Driver
-from widgets.confirm import Confirm
 from widgets.history_chart import HistoryChart, Series
 from widgets.log_view import LogView
 from widgets.prompt import Prompt
@@ -132,11 +131,11 @@ async def test_snapshots_are_made_restored_and_removed_after_a_question(open_scr
             await driver.until(lambda name=name: any(s.name == name for s in backend.snapshots(ref)))  # type: ignore[misc]
         await driver.see("└─ two")
         await driver.press("g", "enter")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: next(s for s in backend.snapshots(ref) if s.name == "one").is_current)
         await driver.press("G", "D")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.asked()
         assert "two" in driver.text
         await driver.press("y")
         await driver.until(lambda: [s.name for s in backend.snapshots(ref)] == ["one"])

@@ -8,17 +8,20 @@ from tests.tui.conftest import Open
 from tests.tui.driving import Driver
 from widgets.confirm import Confirm
 from widgets.limit_editor import LimitEditor
-from widgets.prompt import Prompt
 
 MIB = 1024**2
+PAIR = ("web-1", "web-2")
 
 
-async def open_panel(driver: Driver, name: str) -> LimitEditor:
+async def open_panel(driver: Driver, name: str, *, at: str = "") -> LimitEditor:
+    """Open it for a guest, or for those that are marked, with the cursor on a field."""
     await driver.choose(name)
     await driver.press("L")
     await driver.until(lambda: any(isinstance(each, LimitEditor) for each in driver.app.screen.walk_children()))
     editor = driver.app.screen.query_one(LimitEditor)
     await driver.until(lambda: bool(editor.rows))
+    if at:
+        await go_to(driver, editor, at)
     return editor
 
 
@@ -46,50 +49,35 @@ async def test_minus_tightens_and_plus_loosens_the_limit_under_the_cursor(open_s
 
 async def test_steps_in_quick_succession_each_count(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "web-1")
-        await go_to(driver, editor, "pids")
+        await open_panel(driver, "web-1", at="pids")
         await driver.press("minus", "minus", "minus")
         await driver.until(lambda: limits(driver, "web-1").pids == 200)
 
 
 async def test_equals_sets_an_exact_value_and_refuses_nonsense(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "db")
-        await go_to(driver, editor, "cpus")
+        await open_panel(driver, "db", at="cpus")
         await driver.press("equals_sign")
-        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
-        await driver.press("ctrl+u")
-        await driver.type("plenty")
-        await driver.press("enter")
+        await driver.answer("plenty")
         await driver.see("is no number of cores")
-        await driver.press("ctrl+u")
-        await driver.type("0.35")
-        await driver.press("enter")
+        await driver.answer("0.35")
         await driver.until(lambda: limits(driver, "db").cpus == 0.35)
 
 
 async def test_none_lifts_a_limit(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "db")
-        await go_to(driver, editor, "cpus")
+        await open_panel(driver, "db", at="cpus")
         await driver.press("equals_sign")
-        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
-        await driver.press("ctrl+u")
-        await driver.type("none")
-        await driver.press("enter")
+        await driver.answer("none")
         await driver.until(lambda: limits(driver, "db").cpus is None)
 
 
 async def test_a_memory_limit_below_use_warns_first_and_is_not_set_when_declined(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "web-1")
-        await go_to(driver, editor, "memory_bytes")
+        await open_panel(driver, "web-1", at="memory_bytes")
         await driver.press("equals_sign")
-        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
-        await driver.press("ctrl+u")
-        await driver.type("2M")
-        await driver.press("enter")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.answer("2M")
+        await driver.asked()
         assert "web-1" in driver.text
         await driver.press("n")
         await driver.until(lambda: not isinstance(driver.app.screen, Confirm))
@@ -99,28 +87,21 @@ async def test_a_memory_limit_below_use_warns_first_and_is_not_set_when_declined
 
 async def test_a_warned_limit_is_set_when_agreed(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "web-1")
-        await go_to(driver, editor, "memory_bytes")
+        await open_panel(driver, "web-1", at="memory_bytes")
         await driver.press("equals_sign")
-        await driver.until(lambda: isinstance(driver.app.screen, Prompt))
-        await driver.press("ctrl+u")
-        await driver.type("2M")
-        await driver.press("enter")
-        await driver.until(lambda: isinstance(driver.app.screen, Confirm))
+        await driver.answer("2M")
+        await driver.asked()
         await driver.press("y")
         await driver.until(lambda: limits(driver, "web-1").memory_bytes == 2 * MIB)
 
 
 async def test_u_takes_the_change_back_and_ctrl_r_makes_it_again(open_screen: Open) -> None:
     async with open_screen() as driver:
-        editor = await open_panel(driver, "web-1")
-        await go_to(driver, editor, "pids")
+        await open_panel(driver, "web-1", at="pids")
         await driver.press("minus")
-        await driver.until(lambda: limits(driver, "web-1").pids == 1000)
-        await driver.until(lambda: driver.app.station.fleet.pending(driver.guest("web-1").ref) is None)
+        await driver.of_each(["web-1"], lambda guest: guest.limits.pids == 1000)
         await driver.press("u")
-        await driver.until(lambda: limits(driver, "web-1").pids is None)
-        await driver.until(lambda: driver.app.station.fleet.pending(driver.guest("web-1").ref) is None)
+        await driver.of_each(["web-1"], lambda guest: guest.limits.pids is None)
         await driver.press("ctrl+r")
         await driver.until(lambda: limits(driver, "web-1").pids == 1000)
 
@@ -137,30 +118,20 @@ async def test_what_cannot_be_set_is_told_with_the_reason(open_screen: Open) -> 
 
 async def test_marked_guests_are_limited_together(open_screen: Open) -> None:
     async with open_screen() as driver:
-        for name in ("web-1", "web-2"):
-            await driver.choose(name)
-            await driver.press("space")
-        editor = await open_panel(driver, "web-2")
-        await go_to(driver, editor, "pids")
+        await driver.mark(*PAIR)
+        await open_panel(driver, "web-2", at="pids")
         await driver.press("minus")
-        for name in ("web-1", "web-2"):
-            await driver.until(lambda name=name: limits(driver, name).pids == 1000)  # type: ignore[misc]
+        await driver.of_each(PAIR, lambda guest: guest.limits.pids == 1000)
 
 
 async def test_one_undo_in_the_list_takes_a_change_of_several_guests_back(open_screen: Open) -> None:
     async with open_screen() as driver:
-        for name in ("web-1", "web-2"):
-            await driver.choose(name)
-            await driver.press("space")
-        editor = await open_panel(driver, "web-2")
-        await go_to(driver, editor, "pids")
+        await driver.mark(*PAIR)
+        await open_panel(driver, "web-2", at="pids")
         await driver.press("minus")
-        for name in ("web-1", "web-2"):
-            await driver.until(lambda name=name: limits(driver, name).pids == 1000)  # type: ignore[misc]
-            await driver.until(lambda name=name: driver.app.station.fleet.pending(driver.guest(name).ref) is None)  # type: ignore[misc]
+        await driver.of_each(PAIR, lambda guest: guest.limits.pids == 1000)
         await driver.press("escape", "backslash", "u")
-        for name in ("web-1", "web-2"):
-            await driver.until(lambda name=name: limits(driver, name).pids is None)  # type: ignore[misc]
+        await driver.of_each(PAIR, lambda guest: guest.limits.pids is None)
 
 
 async def test_the_panel_shows_that_a_limit_bites(open_screen: Open) -> None:
