@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -22,27 +22,61 @@ from tests.tools.host_image import host_image_in
 Run = Callable[..., Guest]
 
 
-@pytest.fixture
-def root() -> Iterator[Path]:
-    """A state folder, removed afterwards."""
+@contextmanager
+def state_folder() -> Iterator[Path]:
+    """Yield a state folder, removed afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="inn-test-"))
     with host_image_in(folder):
         yield folder
     shutil.rmtree(folder)
 
 
-@pytest.fixture
-def native(root: Path) -> Iterator[NativeBackend]:
-    """An open native backend; its containers, cgroups, links and helper processes are removed afterwards."""
+@contextmanager
+def opened(root: Path) -> Iterator[NativeBackend]:
+    """Yield an open native backend; its containers, cgroups, links and helper processes are removed afterwards."""
     backend = make(BackendConfig(root, root / "run"))
     backend.open()
     yield backend
-    for guest in backend.guests():
-        with suppress(InnkeeperError):
-            backend.remove(guest.ref, Recorder("test"), force=True)
+    remove_all(backend)
     backend.clean(Recorder("test"))
     backend.shutdown()
     backend.close()
+
+
+def remove_all(backend: NativeBackend) -> None:
+    """Remove all containers there are."""
+    for guest in backend.guests():
+        with suppress(InnkeeperError):
+            backend.remove(guest.ref, Recorder("test"), force=True)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Path, NativeBackend]]:
+    """A state folder and its open backend, for tests of one file that leave nothing but containers behind."""
+    with state_folder() as folder, opened(folder) as backend:
+        yield folder, backend
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A state folder, removed afterwards."""
+    if request.node.get_closest_marker("shared_state"):
+        yield request.getfixturevalue("shared")[0]
+        return
+    with state_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def native(request: pytest.FixtureRequest, root: Path) -> Iterator[NativeBackend]:
+    """An open native backend, of which nothing is left afterwards; to start a spawner for each test takes time."""
+    if request.node.get_closest_marker("shared_state"):
+        backend: NativeBackend = request.getfixturevalue("shared")[1]
+        yield backend
+        remove_all(backend)
+        return
+    with opened(root) as backend:
+        yield backend
 
 
 @pytest.fixture

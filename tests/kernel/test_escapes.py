@@ -27,7 +27,7 @@ from tests.tools.containers import now
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(120)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.shared_state, pytest.mark.timeout(120)]
 Run = Callable[..., Guest]
 Output = Callable[..., str]
 R = Recorder("test")

@@ -19,7 +19,7 @@ from tests.tools.containers import log_of, now
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(60)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.shared_state, pytest.mark.timeout(60)]
 Run = Callable[..., Guest]
 R = Recorder("test")
 STATES = pytest.mark.parametrize("state", ["running", "paused", "stopped"])

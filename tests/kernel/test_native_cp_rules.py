@@ -15,7 +15,7 @@ from backends.native.backend import NativeBackend
 from backends.trace import Recorder
 from tests.tools.needs import needs
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(60)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.shared_state, pytest.mark.timeout(60)]
 R = Recorder("test")
 
 

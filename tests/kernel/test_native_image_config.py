@@ -20,7 +20,7 @@ from tests.tools.containers import log_of
 from tests.tools.needs import needs
 from tests.tools.oci_images import busybox_files, make_layout
 
-pytestmark = [needs("root", "cgroup.cpu", "overlay", "busybox"), pytest.mark.timeout(120)]
+pytestmark = [needs("root", "cgroup.cpu", "overlay", "busybox"), pytest.mark.shared_state, pytest.mark.timeout(120)]
 Run = Callable[..., Guest]
 Output = Callable[..., str]
 R = Recorder("test")

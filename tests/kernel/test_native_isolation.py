@@ -16,7 +16,7 @@ from backends.trace import Recorder
 from tests.tools.containers import log_of, now
 from tests.tools.needs import needs
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(120)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.shared_state, pytest.mark.timeout(120)]
 Run = Callable[..., Guest]
 Output = Callable[..., str]
 R = Recorder("test")
@@ -145,16 +145,16 @@ def test_a_container_never_sees_the_interpreter_that_joins_it(
 
 
 @pytest.mark.parametrize("place", ["proc", "sys", "dev", "etc"])
-def test_a_symlink_in_the_image_leads_no_mount_onto_the_host(native: NativeBackend, root: Path, place: str) -> None:
-    rootfs = root / "hostile"
-    victim = root / "victim"
+def test_a_symlink_in_the_image_leads_no_mount_onto_the_host(native: NativeBackend, tmp_path: Path, place: str) -> None:
+    rootfs = tmp_path / "hostile"
+    victim = tmp_path / "victim"
     for folder in (rootfs, victim):
         folder.mkdir()
     (victim / "pts").mkdir()
     (rootfs / place).symlink_to(victim)
     before = Path("/proc/self/mountinfo").read_text()
-    native.image_import("hostile", str(rootfs), R)
-    guest = native.create(ContainerSpec("hostile", ("/x",)), R)
+    native.image_import(f"with-{place}", str(rootfs), R)
+    guest = native.create(ContainerSpec(f"with-{place}", ("/x",)), R)
     with pytest.raises(StartFailed):
         native.start(guest.ref, R)
     assert Path("/proc/self/mountinfo").read_text() == before

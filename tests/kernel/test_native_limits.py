@@ -19,7 +19,11 @@ from tests.tools.containers import log_of, now
 from tests.tools.needs import disk_folder, needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu", "cgroup.memory", "cgroup.pids"), pytest.mark.timeout(180)]
+pytestmark = [
+    needs("root", "cgroup.cpu", "cgroup.memory", "cgroup.pids"),
+    pytest.mark.shared_state,
+    pytest.mark.timeout(180),
+]
 Run = Callable[..., Guest]
 R = Recorder("test")
 MIB = 1024 * 1024

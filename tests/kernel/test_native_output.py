@@ -19,7 +19,7 @@ from tests.tools.containers import log_of
 from tests.tools.needs import needs
 from tests.tools.waiting import wait_until
 
-pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.timeout(120)]
+pytestmark = [needs("root", "cgroup.cpu"), pytest.mark.shared_state, pytest.mark.timeout(120)]
 Run = Callable[..., Guest]
 R = Recorder("test")
 
