@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from backends.container import ContainerSpec
@@ -78,18 +76,13 @@ class Cloning(Saving, Making):
             layers = snapshots.layers(snapshot)
             yield lambda: layers
             return
-        draft: Path | None = None
         try:
-            with self._kept_still(ref, recorder) as (snapshots, is_live):
-                layers, draft = snapshots.present(keep, is_live=is_live)
-                copy = draft
-                yield lambda: layers if copy is None else [saved.keep(copy), *layers]
+            with self._copied_still(ref, recorder, keep) as (snapshots, copy):
+                layers, draft = snapshots.present(keep, copy)
+                yield lambda: layers if draft is None else [saved.keep(draft), *layers]
         except BaseException:
             saved.collect()
             raise
-        finally:
-            if draft is not None:
-                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _as_now(asked: ContainerSpec, record: ContainerRecord, config: dict[str, Any]) -> ContainerSpec:

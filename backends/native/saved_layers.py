@@ -15,52 +15,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backends.errors import Busy, Damaged, InnkeeperError
+from backends.errors import Busy, Damaged
 from backends.kernel.idmap import IdRange
 from backends.kernel.mapped_overlay import Owners
-from backends.kernel.mounts import KernelStep
+from backends.native.layers.replicating import LayerCopy
 from backends.native.layers_in_use import layers_in_use
 from backends.native.owners import owners_in
 from backends.native.store import held, new_id, read_file, write_file
-from backends.trace import Recorder
 
 FOLDER, CONTENT, _META = "saved", "fs", "meta.json"
 _PATIENCE_S = 2.0
 _LOOKS_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class CopyLayer(KernelStep):
-    """Copy a writable layer exactly."""
-
-    source: str
-    target: str
-    kind = "copy"
-
-    def describe(self) -> str:
-        return f"copy the layer {self.source} to {self.target}"
-
-    def by_hand(self) -> str:
-        return f"cp -a --reflink=auto --sparse=always {self.source} {self.target}"
-
-    def run(self) -> None:
-        # Whiteouts (devices 0:0), trusted.overlay.*, hard links and holes are kept.
-        command = ["cp", "-a", "--reflink=auto", "--sparse=always", "--", self.source, self.target]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or [f"cp ended with {done.returncode}"])[0]
-            raise InnkeeperError(f"cannot copy {self.source}: {reason}")
-
-    def undo(self) -> None:
-        shutil.rmtree(self.target, ignore_errors=True)
 
 
 class SavedLayers:
@@ -86,18 +57,17 @@ class SavedLayers:
         self._describe(folder, owners)
         return str(folder / CONTENT)
 
-    def copy(self, source: str, owners: Owners | None, recorder: Recorder) -> Path:
-        """Return a draft of a layer, for keep(). A draft that is not kept is the caller's to delete."""
+    def copying(self, source: str, owners: Owners | None) -> LayerCopy:
+        """Return the copy of a layer in the making; what it finishes is a draft for keep()."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = self._folder / f".{new_id()}"
         draft.mkdir(mode=0o700)
         try:
-            recorder.run(CopyLayer(source, str(draft / CONTENT)))
             self._describe(draft, owners)
+            return LayerCopy(source, draft, CONTENT)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        return draft
 
     def keep(self, draft: Path) -> str:
         """Return the path of the layer that a draft becomes. The caller is in using()."""

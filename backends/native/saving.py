@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from backends.errors import Busy, InnkeeperError, WrongState
@@ -15,6 +15,7 @@ from backends.model import (
     Snapshot,
 )
 from backends.native.core import KEPT
+from backends.native.layers.replicating import LayerCopy
 from backends.native.living import Living
 from backends.native.saved_layers import SavedLayers
 from backends.native.snapshots import Snapshots
@@ -31,9 +32,28 @@ class Saving(Living):
         return Snapshots(self._store.folder(ref.id), record.name).all(record.snapshot)
 
     def snapshot_create(self, ref: GuestRef, name: str, recorder: Recorder) -> Snapshot:
-        """Save its files: at once, or of a live container by a copy, for which a running one is frozen."""
-        with self._store.locked(ref.id), self._store.making(), self._kept_still(ref, recorder) as (snapshots, is_live):
-            return snapshots.create(name, Recorder("client", self._keeper(ref, recorder)), is_live=is_live)
+        """Save its files: at once, or of a live container by a copy, for whose end a running one is frozen."""
+        keep = Recorder("client", self._keeper(ref, recorder))
+        with self._store.locked(ref.id), self._store.making():
+            Snapshots(self._store.folder(ref.id), self._store.record(ref.id).name).check_new(name)
+            with self._copied_still(ref, recorder, keep) as (snapshots, copy):
+                return snapshots.create(name, keep, copy)
+
+    @contextmanager
+    def _copied_still(
+        self, ref: GuestRef, recorder: Recorder, keep: Recorder
+    ) -> Iterator[tuple[Snapshots, LayerCopy | None]]:
+        """Give the same as _kept_still(), and of a container that lives a copy that has only to be finished."""
+        self._clean_if_lost(ref)
+        guest = self._guest(ref)
+        with ExitStack() as stack:
+            copy = None
+            if guest.state in KEPT:
+                copy = stack.enter_context(Snapshots(self._store.folder(ref.id), guest.name).copying())
+            if copy is not None and guest.state == GuestState.RUNNING:
+                copy.follow(keep)
+            snapshots, is_live = stack.enter_context(self._kept_still(ref, recorder))
+            yield snapshots, copy if is_live else None
 
     @contextmanager
     def _kept_still(self, ref: GuestRef, recorder: Recorder) -> Iterator[tuple[Snapshots, bool]]:

@@ -6,8 +6,9 @@
                                           empty where nothing had changed since the one before)
 
 Of a container that does not live its writable layer becomes read-only (stacking.py); of one that lives, a copy does,
-since the layer under a mounted overlay must stay where it is. Where the file system can share blocks (btrfs, xfs) a
-copy costs none. Layers are shared with clones and templates, so they are kept by saved_layers.py.
+since the layer under a mounted overlay must stay where it is. Most of it is copied before the container is frozen
+(layers/replica.py), and where the file system can share blocks (btrfs, xfs) a copy costs none. Layers are shared with
+clones and templates, so they are kept by saved_layers.py.
 
 Earlier versions kept a copy in NAME/upper; it becomes a layer when it is first used.
 """
@@ -24,8 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import AlreadyExists, Damaged, InnkeeperError, NotFound
+from backends.kernel.mapped_overlay import Owners
 from backends.kernel.mounts import MOST_LAYERS
 from backends.model import Snapshot
+from backends.native.layers.replicating import LayerCopy
 from backends.native.owners import owners_in
 from backends.native.record import ContainerRecord
 from backends.native.saved_layers import SavedLayers
@@ -55,47 +58,57 @@ class Snapshots:
         whole = [path for path in self._snapshots.iterdir() if not path.name.startswith(".")]
         return sorted((self._read(path, current) for path in whole), key=lambda snapshot: snapshot.created_s)
 
-    def create(self, name: str, recorder: Recorder, *, is_live: bool) -> Snapshot:
-        """Save the container's present files. The caller holds its lock, and has frozen it if it lives.
+    def check_new(self, name: str) -> None:
+        """Raise AlreadyExists for a name that is taken, UsageError for one that is none."""
+        if (self._snapshots / check_name(name)).exists():
+            raise AlreadyExists(f"{self._container} has a snapshot {name} already")
+
+    def copying(self) -> LayerCopy:
+        """Return a copy in the making of what a live container writes, for the functions that save its files.
+
+        The caller holds its lock. Raises InnkeeperError.
+        """
+        self.recover()
+        self._check_room(self._record())
+        return self._saved.copying(str(self._folder / "upper"), self._owners())
+
+    def create(self, name: str, recorder: Recorder, copy: LayerCopy | None) -> Snapshot:
+        """Save the container's present files. The caller holds its lock; if it lives it is frozen, and copied.
 
         Raises AlreadyExists.
         """
         self.recover()
         record = self._record()
-        if (self._snapshots / check_name(name)).exists():
-            raise AlreadyExists(f"{self._container} has a snapshot {name} already")
+        self.check_new(name)
         made = Snapshot(name=name, created_s=time.time(), parent=record.snapshot, is_current=True)
         described = {"name": name, "created_s": made.created_s, "parent": made.parent}
-        self.save(replace(record, snapshot=name), recorder, is_live=is_live, taken=described)
+        self.save(replace(record, snapshot=name), recorder, copy, taken=described)
         return made
 
     def present_stack(self) -> list[str]:
         """Return the folders of the present files, top first; the first one is written to."""
         return [str(self._folder / "upper"), *self._record().layers]
 
-    def present(self, recorder: Recorder, *, is_live: bool) -> tuple[list[str], Path | None]:
+    def present(self, recorder: Recorder, copy: LayerCopy | None) -> tuple[list[str], Path | None]:
         """Return the layers of the present files, as save() does, without a snapshot."""
         self.recover()
-        return self.save(self._record(), recorder, is_live=is_live)
+        return self.save(self._record(), recorder, copy)
 
     def save(
-        self, record: ContainerRecord, recorder: Recorder, *, is_live: bool, taken: dict[str, Any] | None = None
+        self, record: ContainerRecord, recorder: Recorder, copy: LayerCopy | None, taken: dict[str, Any] | None = None
     ) -> tuple[list[str], Path | None]:
         """Return the layers of the present files, none of which changes any more, and write the record.
 
         taken is put on record as a snapshot with them. The second value is the draft of a layer that is a copy: without
-        a snapshot the caller makes a layer of it (SavedLayers.keep) and a list that names it, or deletes it.
+        a snapshot the caller makes a layer of it (SavedLayers.keep) and a list that names it.
         """
         upper = self._folder / "upper"
         if is_empty(upper, record.layers[0]):
             self._write(record, taken, record.layers, "")
             return record.layers, None
-        if len(record.layers) >= MOST_LAYERS:
-            text = f"cannot save {self._container}: it has {len(record.layers)} layers, and no overlay can have more"
-            raise InnkeeperError(text, hint=f"make an image of it: inn commit {self._container} NAME")
-        owners = owners_in(json.loads(read_file(str(self._folder / CONFIG))))
-        if is_live:
-            draft = self._saved.copy(str(upper), owners, recorder)
+        self._check_room(record)
+        if copy is not None:
+            draft = copy.finish(recorder)
             if taken is None:
                 return record.layers, draft
             with self._saved.using():
@@ -103,7 +116,7 @@ class Snapshots:
                 self._write(record, taken, [layer, *record.layers], layer)
             return [layer, *record.layers], None
         with self._saved.using():
-            layer = self._saved.reserve(owners)
+            layer = self._saved.reserve(self._owners())
             layers = [layer, *record.layers]
             described = None if taken is None else taken | {"layers": layers, "own": layer}
             recorder.run(StackLayer(self._folder, replace(record, layers=layers), described))
@@ -143,7 +156,7 @@ class Snapshots:
             # All layers below its copy are the image's: versions that copied stacked none.
             base = [layer for layer in self._record().layers if not self._saved.holds(layer)]
             with self._saved.using():
-                own = self._saved.reserve(owners_in(json.loads(read_file(str(self._folder / CONFIG)))))
+                own = self._saved.reserve(self._owners())
                 layers = [own, *base]
                 write_file(path / SNAPSHOT_FILE, json.dumps({**described, "layers": layers, "own": own}))
         if (path / "upper").exists():
@@ -178,6 +191,14 @@ class Snapshots:
     def recover(self) -> None:
         """Finish what a crash cut short. The caller holds the container's lock."""
         settle_safely(self._saved, self._folder)
+
+    def _check_room(self, record: ContainerRecord) -> None:
+        if len(record.layers) >= MOST_LAYERS:
+            text = f"cannot save {self._container}: it has {len(record.layers)} layers, and no overlay can have more"
+            raise InnkeeperError(text, hint=f"make an image of it: inn commit {self._container} NAME")
+
+    def _owners(self) -> Owners | None:
+        return owners_in(json.loads(read_file(str(self._folder / CONFIG))))
 
     def _record(self) -> ContainerRecord:
         return ContainerRecord.from_json(read_file(str(self._folder / RECORD)))
