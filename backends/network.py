@@ -66,6 +66,8 @@ class Network:
     """What its guests have sent."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+    """What is wrong with it: what is on record of it is damaged, say."""
 
 
 @dataclass(frozen=True, slots=True)

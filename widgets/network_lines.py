@@ -29,6 +29,8 @@ NO_FLOW = Flow()
 def network_lines(network: Network, whole: Flow, flows: Mapping[str, Flow], width: int) -> list[Line]:
     """Return the lines; `flows` by the guests' names."""
     lines = [line((network.name, "title"), ("  always there" if network.is_default else "", "dim"))]
+    if network.note:
+        lines += wrap(line((f"! {clean(network.note)}", "warn")), width, 2)
     inside = ", no way out" if network.is_internal else ""
     lines.append(_label("Driver", network.driver + inside))
     lines += wrap(_label("Subnets", ", ".join(network.subnets)), width, LABEL)

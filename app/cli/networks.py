@@ -176,7 +176,7 @@ def _row(network: Network) -> tuple[str, ...]:
         age_text(network.created_s),
         NONE if network.rx_bytes is None else bytes_text(network.rx_bytes),
         NONE if network.tx_bytes is None else bytes_text(network.tx_bytes),
-        "internal" if network.is_internal else "default" if network.is_default else NONE,
+        network.note or ("internal" if network.is_internal else "default" if network.is_default else NONE),
     )
 
 
@@ -219,6 +219,7 @@ def as_json(network: Network) -> dict[str, Any]:
         "rx_bytes": network.rx_bytes,
         "tx_bytes": network.tx_bytes,
         "labels": dict(network.labels),
+        "note": network.note,
         "guests": [
             {
                 "name": member.guest,

@@ -44,7 +44,11 @@ class Networking(Making):
             counters.close()
         members = self._members(links)
         found = [_shown(each, members.get(each.name, ())) for each in self._networks.all()]
-        return [*found, *_BUILT_IN]
+        damaged = [
+            Network(name, name, members=tuple(members.get(name, ())), note=note)
+            for name, note in self._networks.damaged().items()
+        ]
+        return [*found, *damaged, *_BUILT_IN]
 
     def network_create(self, spec: NetworkSpec, recorder: Recorder) -> Network:
         """Make a network; its bridge comes up with the first container on it."""
@@ -61,7 +65,8 @@ class Networking(Making):
             raise UsageError(f"the network {name} cannot be removed: it is always there")
         with self._store.making():
             gone = self._networks.remove(name)
-            tidy_bridge(self._store.run_dir, gone.bridge)
+            if gone.bridge:
+                tidy_bridge(self._store.run_dir, gone.bridge)
         self._journal.write(gone.id, gone.name, "network remove")
 
     def network_connect(self, ref: GuestRef, how: Attachment, recorder: Recorder) -> None:

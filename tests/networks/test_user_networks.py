@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from backends.container import ContainerSpec, ExecSpec
-from backends.errors import AlreadyExists, Busy, InnkeeperError, NotFound, StartFailed, UsageError
+from backends.errors import AlreadyExists, Busy, Damaged, InnkeeperError, NotFound, StartFailed, UsageError
 from backends.kernel import netlink, nft
 from backends.model import Guest
 from backends.native import nat, protocol
@@ -536,6 +536,32 @@ def test_many_containers_made_at_once_have_addresses_of_their_own_and_all_go() -
             list(pool.map(lambda guest: backend.remove(guest.ref, R, force=True), guests))
         assert bridges(backend) in ([], ["bridge"])
         assert [len(pool.leases()) for _, pool in backend._networks.pools()] == [0, 0]
+
+    as_host(body)
+
+
+def test_a_network_whose_file_is_damaged_is_told_of_and_removed_and_all_others_go_on() -> None:
+    def body(backend: NativeBackend, root: Path, other: int) -> None:
+        for name in ("red", "blue"):
+            backend.network_create(NetworkSpec(name), R)
+        guest = idle(backend, network="red")
+        (root / "networks" / "red" / "network.json").write_text("")
+        shown = {each.name: each for each in backend.networks()}
+        assert "damaged" in shown["red"].note
+        assert [member.guest for member in shown["red"].members] == [guest.name]
+        assert shown["blue"].note == ""
+        backend.network_create(NetworkSpec("green"), R)
+        backend.restart(guest.ref, R, timeout_s=0)
+        assert ask(backend, idle(backend, network="blue"), HOST, 80) == "Connection refused"
+        with pytest.raises(Damaged, match="red"):
+            idle(backend, network="red")
+        with pytest.raises(Busy):
+            backend.network_remove("red", R)
+        assert backend.clean(R) == []
+        backend.remove(guest.ref, R, force=True)
+        backend.network_remove("red", R)
+        assert "red" not in {each.name for each in backend.networks()}
+        backend.network_create(NetworkSpec("red"), R)
 
     as_host(body)
 

@@ -120,7 +120,7 @@ class NetworkStore:
         if name in (DEFAULT, "default"):
             raise UsageError(f"the network {DEFAULT} cannot be removed: it is the default one")
         with self._locked():
-            network = self.get(name)
+            network = self._named_though_damaged(name)
             if self.pool(network.name).leases():
                 hint = f"inn network inspect {network.name} says which; inn network disconnect takes them off"
                 raise Busy(f"cannot remove network {network.name}: there are containers on it", hint=hint)
@@ -128,6 +128,13 @@ class NetworkStore:
             (self._folder / network.name).rename(grave)
         shutil.rmtree(grave, ignore_errors=True)
         return network
+
+    def _named_though_damaged(self, name: str) -> StoredNetwork:
+        """Return a network by its name; of one that is damaged nothing else is known. Raises NotFound."""
+        try:
+            return self.get(name)
+        except Damaged:
+            return StoredNetwork(name, secrets.token_hex(6), bridge="", subnet="", gateway="")
 
     def half_made(self) -> list[Path]:
         """Return folders that a crash left behind; true only while nobody makes or removes anything."""
@@ -173,11 +180,23 @@ class NetworkStore:
         raise InnkeeperError("no name is free for its bridge")
 
     def made(self) -> list[StoredNetwork]:
-        """Return the networks that users made, by name."""
+        """Return the networks that users made, by name; without those that are damaged."""
         found = []
         for name in self._names():
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, Damaged):
                 found.append(self._read(name))
+        return found
+
+    def damaged(self) -> dict[str, str]:
+        """Return the names of networks whose files are damaged, and what is wrong with each."""
+        found = {}
+        for name in self._names():
+            try:
+                self._read(name)
+            except Damaged as error:
+                found[name] = error.message
+            except FileNotFoundError:  # just removed
+                continue
         return found
 
     def _names(self) -> list[str]:
@@ -191,7 +210,7 @@ class NetworkStore:
         try:
             return StoredNetwork.from_json(path.read_text())
         except (ValueError, TypeError, AttributeError) as error:
-            hint = f"mend {path}, or delete {path.parent}"
+            hint = f"mend {path}, or inn network rm {name}"
             raise Damaged(f"network {name}: {_FILE} is damaged: {error}", hint=hint) from error
 
     @contextmanager
