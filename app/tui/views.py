@@ -1,4 +1,4 @@
-"""The views: guests, images, networks, operations, templates. Each is one key away from the others."""
+"""The views: guests, images, networks, operations, templates, volumes. Each is one key away from the others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from app.tui.application import InnkeeperApp
     from app.tui.screens.asset import AssetScreen
 
-VIEWS = ("guests", "images", "networks", "operations", "templates")
-"""In the order of their keys: 1, 2, 3, 4, 5."""
+VIEWS = ("guests", "images", "networks", "operations", "templates", "volumes")
+"""In the order of their keys: 1, 2, 3, 4, 5, 6."""
 
 VIEW_HINT = (f"1-{len(VIEWS)}", "views")
 """For the line of keys."""
@@ -95,6 +95,10 @@ def _make(app: InnkeeperApp, name: str) -> AssetScreen[object]:
         from app.tui.screens.templates import TemplateScreen
 
         return TemplateScreen(app.roster)  # type: ignore[return-value]
+    if name == "volumes":
+        from app.tui.screens.volumes import VolumeScreen
+
+        return VolumeScreen(app.roster)  # type: ignore[return-value]
     from app.tui.screens.operations import OperationScreen
 
     return OperationScreen(app.roster)  # type: ignore[return-value]

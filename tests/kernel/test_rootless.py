@@ -213,6 +213,31 @@ def test_snapshots_clones_and_volumes_work_for_a_plain_user(plain_user: MakeUser
     assert anna.inn("rm", "-f", "box", "copy").code == 0
 
 
+def test_a_named_volume_of_a_plain_user_outlives_his_containers(plain_user: MakeUser) -> None:
+    anna = plain_user()
+    script = "echo kept > /data/f; chown 33 /data/f"
+    assert anna.inn("run", "--rm", "--network", "none", "-v", "box:/data", "host", "sh", "-c", script).code == 0
+    look = (
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "-v",
+        "box:/data:ro",
+        "host",
+        "sh",
+        "-c",
+        "cat /data/f; stat -c %u /data/f",
+    )
+    assert anna.inn(*look).out == "kept\n33\n"
+    assert anna.inn("create", "--name", "user", "-v", "box:/data", "host", "true").code == 0
+    refused = anna.inn("volume", "rm", "box")
+    assert (refused.code, "user" in refused.err) == (1, True), refused
+    assert anna.inn("rm", "user").code == 0
+    assert anna.inn("volume", "rm", "box").out == "box\n"
+    assert anna.inn("volume", "ls", "-q").out == ""
+
+
 def test_a_user_without_subordinate_ids_has_one_user_only(plain_user: MakeUser) -> None:
     answer = plain_user(subordinate=0).inn("run", "--rm", "--network", "none", "host", "cat", "/proc/self/uid_map")
     assert answer.out.split() == ["0", str(_UID), "1"], answer.err

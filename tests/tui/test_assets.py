@@ -17,10 +17,12 @@ from backends.network import Network, NetworkMember
 from backends.simulated.backend import SimulatedBackend
 from backends.simulated.core import SimulatedCore
 from backends.simulated.lifecycle import LifecycleVerbs
+from backends.trace import Recorder
 from tests.tui.conftest import Open
 from tests.tui.driving import Driver
 from widgets.log_view import LogView
 from widgets.prompt import Prompt
+from widgets.units import size
 
 
 async def look(driver: Driver, key: str, text: str) -> AssetScreen[object]:
@@ -249,6 +251,32 @@ async def test_k_keeps_the_guest_under_the_cursor_as_a_template(open_screen: Ope
         await driver.press("K")
         await type_in(driver, "gold")
         await driver.until(lambda: [each.name for each in backend.templates()] == ["gold"])
+
+
+async def test_six_shows_volumes_makes_counts_and_removes_them(open_screen: Open) -> None:
+    backend = SimulatedBackend(guests=5)
+    async with open_screen(backend, size=(80, 24)) as driver:
+        await look(driver, "6", "old-backups")
+        assert "none" in driver.line_with("old-backups")
+        assert backend.faults.calls["volume_size"] == 0, "sizes are counted when somebody asks"
+        await choose(driver, "data")
+        await driver.press("enter")
+        await driver.see("not asked for")
+        await driver.see("at /srv")
+        await driver.press("escape", "z")
+        size_bytes = backend.volume_size("data", Recorder("test"))
+        await driver.until(lambda: size(size_bytes) in driver.line_with("data"))
+        await driver.press("n")
+        await type_in(driver, "shop")
+        await driver.see("shop")
+        await driver.press("D")
+        await driver.see("that will be refused")
+        await driver.press("escape")
+        await driver.press("X")
+        await driver.see("Remove 2 volumes that no guest has?")
+        await driver.press("y")
+        await driver.until(lambda: "shop" not in [each.name for each in backend.volumes()])
+        assert "data" in [each.name for each in backend.volumes()]
 
 
 async def test_the_filter_and_the_order_of_a_view_come_back_with_it(open_screen: Open) -> None:

@@ -21,6 +21,8 @@ _GROUPS = {
     "open": "Look into",
     "image": "Images",
     "network": "Networks",
+    "template": "Templates",
+    "volume": "Volumes",
     "operation": "Operations",
     "form": "Form",
     "view": "View",
