@@ -174,6 +174,15 @@ COPY ["run.sh", "a b/"]
     ]  # fmt: skip
 
 
+def test_modes_in_words_are_applied_to_what_each_file_has(bench: Workbench) -> None:
+    bench.write("d/run", "x", 0o750)
+    bench.write("d/text", "x", 0o640)
+    (bench.folder / "d").chmod(0o700)
+    image = bench.build("FROM base\nCOPY --chmod=go=u,go-w,a+X d /d\nCOPY --chmod=u=rwX,go=rX d/run /run\n")
+    line = "stat -c '%a %n' /d /d/run /d/text /run"
+    assert bench.said(image, "sh", "-c", line).split("\n")[:4] == ["755 /d", "755 /d/run", "644 /d/text", "755 /run"]
+
+
 def test_copies_follow_links_of_the_image_inside_the_image_only(bench: Workbench, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -297,7 +306,7 @@ def test_a_build_that_is_cancelled_leaves_nothing(bench: Workbench) -> None:
     "line, says",
     [
         ("ADD https://example.com/x /x", "line 2: ADD https://example.com/x: what is elsewhere is not fetched"),
-        ("COPY --chmod=u+x a b", "line 2: --chmod=u\\+x is no mode"),
+        ("COPY --chmod=u+q a b", "line 2: --chmod=u\\+q is no mode"),
         ("COPY nothing /x", "line 2: COPY: there is no nothing in the context"),
         ("COPY no*thing /x", "line 2: COPY: nothing in the context is called no"),
         ("COPY --chown=nobodyhere Dockerfile /x", "line 2: COPY: --chown=nobodyhere: no user"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from backends.errors import Cancelled, InnkeeperError, NotFound, Unsupported, UsageError
 from backends.image import BuildSpec
-from backends.native.build import changes, job, mounts
+from backends.native.build import changes, job, modes, mounts
 from backends.native.build.changes import environment
 from backends.native.build.commands import body, check_run, check_sources, history, script, triggers_of
 from backends.native.build.context import Context
@@ -225,12 +225,12 @@ class Executor:
         files = [(doc.name, body(doc.body, doc.is_plain, values, escape, step.line)) for doc in step.heredocs]
         kept = [source for source in sources if source.replace("'", "").replace('"', "") not in texts]
         check_sources(step, kept)
-        mode = step.flag("chmod") and expanded(step.flag("chmod"), values, escape, step.line)
-        if mode and not (len(mode) <= 5 and all(digit in "01234567" for digit in mode)):
-            raise DockerfileError(step.line, f"--chmod={mode} is no mode: three or four digits, as 755")
+        mode = expanded(step.flag("chmod"), values, escape, step.line)
+        if mode and not modes.is_mode(mode):
+            raise DockerfileError(step.line, f"--chmod={mode[:60]} is no mode, as 755 or u=rwX,go=rX")
         common = Job(
             op="digest", destination=destination, sources=tuple(kept), files=tuple(files),
-            owner=expanded(step.flag("chown"), values, escape, step.line), mode=int(mode, 8) if mode else None,
+            owner=expanded(step.flag("chown"), values, escape, step.line), mode=mode,
             extracts=step.keyword == "ADD", source_target=str(self._shop.folder / "source"),
         )  # fmt: skip
         return self._sourced(state, common, step.flag("from"), step.line)

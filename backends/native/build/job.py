@@ -43,7 +43,9 @@ class Job:
     """Wildcards in sources stand for themselves."""
 
     owner: str = ""
-    mode: int | None = None
+    mode: str = ""
+    """As modes.py reads it; empty: as the source has it."""
+
     extracts: bool = False
     """Archives are unpacked: ADD."""
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from backends.errors import InnkeeperError
 from backends.kernel.rooted import open_in_root
+from backends.native.build import modes
 
 _BLOCK = 1 << 20
 _DEEPEST = 200
@@ -32,8 +33,8 @@ class Rules:
     owner: tuple[int, int] | None = None
     """Of all; None: as they have it."""
 
-    mode: int | None = None
-    """Of all but links; None: as they have it."""
+    mode: str = ""
+    """Of all but links, as modes.py reads it; empty: as they have it."""
 
     with_devices: bool = False
     """Devices and named pipes are copied too: from another stage, not from a context."""
@@ -50,7 +51,8 @@ class Rules:
 
     def mode_of(self, found: os.stat_result) -> int:
         """Return the permission bits that an entry gets."""
-        return stat.S_IMODE(found.st_mode) if self.mode is None else self.mode
+        bits = stat.S_IMODE(found.st_mode)
+        return modes.changed(self.mode, bits, is_folder=stat.S_ISDIR(found.st_mode)) if self.mode else bits
 
     def noted_owner(self, found: os.stat_result) -> tuple[int, int] | None:
         """Return the owner as it counts for a digest: what is asked for is known without."""
