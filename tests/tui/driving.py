@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from textual import events
 from textual.pilot import Pilot
 
 from app.tui.application import InnkeeperApp
@@ -105,3 +106,9 @@ class Driver:
             await self.until(
                 lambda name=guest: holds(self.guest(name)) and pending(self.guest(name).ref) is None  # type: ignore[misc]
             )
+
+
+def in_one_packet(app: InnkeeperApp, *keys: str) -> None:
+    """Type keys so fast that all are there before the first is looked at."""
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))

@@ -7,6 +7,7 @@ import pytest
 from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
+from tests.tui.driving import in_one_packet
 from widgets.confirm import Confirm
 
 
@@ -79,6 +80,24 @@ async def test_removing_a_running_guest_wants_its_name_typed(open_screen: Open) 
         await driver.type("db")
         await driver.press("enter")
         await driver.until(lambda: all(guest.name != "db" for guest in driver.app.station.fleet.guests()))
+
+
+async def test_a_key_right_behind_the_enter_of_a_prompt_is_for_what_comes_then(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await driver.choose("web-1")
+        in_one_packet(driver.app, "slash", "w", "e", "b", "enter", "X")
+        await driver.asked()
+        assert "Kill web-1?" in driver.text
+        assert driver.table.filter.text == "web"
+
+
+async def test_keys_behind_an_enter_that_is_refused_go_on_in_the_prompt(open_screen: Open) -> None:
+    async with open_screen() as driver:
+        await driver.choose("db")
+        await driver.press("n")
+        await driver.see("Name of the new snapshot")
+        in_one_packet(driver.app, "ctrl+u", "enter", "o", "n", "e", "enter")
+        await driver.see("snapshot create db one: done")
 
 
 async def test_marked_guests_are_stopped_together(open_screen: Open) -> None:

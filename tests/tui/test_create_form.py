@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from textual import events
 
-from app.tui.application import InnkeeperApp
 from app.tui.screens.create import CreateScreen
 from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
-from tests.tui.driving import Driver
+from tests.tui.driving import Driver, in_one_packet
 
 SMALL = (80, 24)
 
@@ -140,9 +138,3 @@ async def test_a_problem_that_is_longer_than_a_line_is_shown_whole(open_screen: 
         screen = await open_form(driver)
         screen.row("ports").input.value = "an" * 20 + "/tcp"
         await driver.until(lambda: "such as 8080:80" in driver.text)
-
-
-def in_one_packet(app: InnkeeperApp, *keys: str) -> None:
-    """Type keys so fast that all are there before the first is looked at."""
-    for key in keys:
-        app.post_message(events.Key(key, key if len(key) == 1 else None))
