@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import stat
 import tarfile
 from collections.abc import Callable
@@ -91,6 +92,17 @@ def test_a_folder_and_a_stream_become_images_too(native: NativeBackend, run: Run
         native.wait(guest.ref, timeout_s=30)
         assert log_of(native, guest).split() == ["busybox", "cat", "id", "ls", "set", "sh", "sleep"]
     assert {image.name for image in native.images()} == {"host", "streamed:latest", "copied:latest"}
+
+
+def test_a_folder_of_which_tar_complains_a_lot_becomes_an_image_all_the_same(native: NativeBackend, root: Path) -> None:
+    source = root / "source"
+    source.mkdir()
+    (source / "file").write_text("x")
+    for number in range(600):  # more complaints than a pipe holds
+        os.mknod(source / f"{'socket' * 30}{number}", stat.S_IFSOCK | 0o600)
+    native.image_import("with-sockets", str(source), R)
+    folder = Path(native.image_inspect("with-sockets")["layers"][0]["folder"])
+    assert [path.name for path in folder.iterdir()] == ["file"]
 
 
 def test_an_image_in_use_is_not_removed(native: NativeBackend, root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -56,15 +57,20 @@ class TakeIn(KernelStep):
             raise NotFound(f"there is no {self.source}") from None
 
     def _folder(self, path: str) -> tuple[Descriptor, str]:
-        with subprocess.Popen(_tar_command(path), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
+        # What it complains of goes to a file: it would wait for ever for who reads a pipe only at the end.
+        with (
+            tempfile.TemporaryFile() as complaints,
+            subprocess.Popen(_tar_command(path), stdout=subprocess.PIPE, stderr=complaints) as tar,
+        ):
             assert tar.stdout is not None
-            assert tar.stderr is not None
             try:
                 found = self._stream(tar.stdout)
             except BaseException:
                 tar.kill()
                 raise
-            said = tar.stderr.read().decode("utf-8", "replace").strip().splitlines()
+            tar.wait()
+            complaints.seek(0)
+            said = complaints.read(BLOCK).decode("utf-8", "replace").strip().splitlines()
         if tar.returncode != 0:
             raise InnkeeperError(f"cannot read {path}: {said[0] if said else 'tar gave up'}")
         return found
