@@ -32,6 +32,9 @@ class Volume:
     users: tuple[VolumeUser, ...] = ()
     """By name."""
 
+    note: str = ""
+    """What is wrong with it: what is on record of it is damaged, say."""
+
 
 @dataclass(frozen=True, slots=True)
 class VolumeSpec:

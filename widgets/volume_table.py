@@ -78,6 +78,7 @@ def volume_lines(row: VolumeRow, width: int) -> list[Line]:
     shown = size(row.size_bytes) if row.size_bytes is not None else "not asked for"
     return [
         line((volume.name, "title"), ("  a volume", "dim")),
+        *(wrap(line((volume.note, "warn")), width) if volume.note else ()),
         line((fit("Size", LABEL), "dim"), shown),
         line((fit("Made", LABEL), "dim"), _made(volume)),
         *wrap(line((fit("Files", LABEL), "dim"), volume.folder or UNKNOWN), width, LABEL),

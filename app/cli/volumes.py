@@ -107,7 +107,7 @@ def _list(
         for each in shown:
             context.out.line(each.name)
     else:
-        titles = ["VOLUME", "GUESTS", "AGE", *(["SIZE"] if args.size else [])]
+        titles = ["VOLUME", "GUESTS", "AGE", *(["SIZE"] if args.size else []), "NOTE"]
         context.out.table(titles, [_row(each, sizes, args.size) for each in shown], right=("AGE", "SIZE"))
     return 0
 
@@ -115,7 +115,7 @@ def _list(
 def _row(volume: Volume, sizes: Mapping[str, int], with_size: bool) -> tuple[str, ...]:
     guests = ", ".join(user.guest for user in volume.users) or NONE
     size = [bytes_text(sizes[volume.name]) if volume.name in sizes else NONE] if with_size else []
-    return (volume.name, guests, age_text(volume.created_s), *size)
+    return (volume.name, guests, age_text(volume.created_s), *size, volume.note or NONE)
 
 
 def _inspect(
@@ -171,6 +171,7 @@ def as_json(volume: Volume, sizes: Mapping[str, int]) -> dict[str, Any]:
         "created": time_text(volume.created_s),
         "folder": volume.folder or None,
         "labels": dict(volume.labels),
+        "note": volume.note,
         "size_bytes": sizes.get(volume.name),
         "guests": [{"name": user.guest, "places": list(user.places), "live": user.is_live} for user in volume.users],
     }

@@ -72,4 +72,4 @@ class KeepingVolumes(Networking):
 
     def _shown(self, volume: StoredVolume, users: Sequence[VolumeUser]) -> Volume:
         folder = str(self._volumes.folder(volume.name))
-        return Volume(volume.name, volume.created_s, folder, volume.labels, tuple(users))
+        return Volume(volume.name, volume.created_s, folder, volume.labels, tuple(users), volume.note)

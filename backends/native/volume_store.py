@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from backends.errors import AlreadyExists, Busy, Damaged, NotFound
+from backends.errors import AlreadyExists, Busy, NotFound
 from backends.native.locking import locked
 from backends.native.spec import check_name
 from backends.native.store import hidden, new_id, read_file, write_file
@@ -42,8 +42,10 @@ class StoredVolume:
     id: str
     """Tells it from others that had its name before."""
 
-    created_s: float
+    created_s: float | None
     labels: dict[str, str] = field(default_factory=dict)
+    note: str = ""
+    """What is wrong with its record: its files are there all the same. Not kept."""
 
 
 class VolumeStore:
@@ -57,7 +59,7 @@ class VolumeStore:
         return self._folder / check_name(name) / _DATA
 
     def all(self) -> list[StoredVolume]:
-        """Return all volumes by name. Raises Damaged."""
+        """Return all volumes by name."""
         found = []
         for name in sorted(self._names()):
             try:
@@ -67,17 +69,16 @@ class VolumeStore:
         return found
 
     def get(self, name: str) -> StoredVolume:
-        """Return a volume. Raises NotFound, Damaged, UsageError."""
+        """Return a volume; where its record is damaged only its name is known, and its files. Raises NotFound,
+        UsageError."""
         path = self._folder / check_name(name) / _FILE
         try:
             raw = json.loads(read_file(str(path)))
-            known = {key: raw[key] for key in StoredVolume.__dataclass_fields__ if key in raw}
-            return StoredVolume(**known)
+            return StoredVolume(name, str(raw["id"]), float(raw["created_s"]), dict(raw["labels"]))
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound(f"there is no volume {name}", hint="inn volume ls lists them") from None
-        except (ValueError, TypeError) as error:
-            hint = f"mend {path}; the files are in {path.parent / _DATA}"
-            raise Damaged(f"volume {name}: {_FILE} is damaged: {error}", hint=hint) from error
+        except (ValueError, TypeError, KeyError) as error:
+            return StoredVolume(name, "", None, note=f"{path} is damaged: {error}")
 
     def create(self, spec: VolumeSpec, fill: Fill = lambda folder: None) -> StoredVolume:
         """Make a volume, which appears whole and filled, or not at all. Raises AlreadyExists, UsageError."""
@@ -89,7 +90,8 @@ class VolumeStore:
         try:
             os.mkdir(draft / _DATA, 0o755)
             os.chmod(draft / _DATA, 0o755)  # whatever the umask
-            write_file(draft / _FILE, json.dumps(asdict(volume)))
+            kept = {key: value for key, value in asdict(volume).items() if key != "note"}
+            write_file(draft / _FILE, json.dumps(kept))
             fill(str(draft / _DATA))
             _rename(draft, self._folder / name)
         except BaseException:
@@ -110,7 +112,7 @@ class VolumeStore:
             except FileNotFoundError:
                 made = self._made(name, fill) or made
                 continue
-            is_new = self.get(name).id == made
+            is_new = bool(made) and self.get(name).id == made
             if not is_new and self._is_empty(name) and not is_used():
                 self._fill(name, fill)
             return is_new

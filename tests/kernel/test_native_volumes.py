@@ -202,6 +202,24 @@ def test_killed_at_any_moment_while_it_is_made_filled_or_removed_nothing_half_ma
     assert files_of(native, "new") == FILLED
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": "1"}', "\xff"])
+def test_a_volume_whose_record_is_damaged_keeps_its_files_and_can_be_used_and_removed(
+    native: NativeBackend, root: Path, text: str
+) -> None:
+    folder = Path(native.volume_create(VolumeSpec("box"), R).folder)
+    native.volume_create(VolumeSpec("other"), R)
+    (folder / "file").write_text("kept")
+    (root / "volumes" / "box" / "volume.json").write_bytes(text.encode("latin-1"))
+
+    assert [(each.name, "damaged" in each.note) for each in native.volumes()] == [("box", True), ("other", False)]
+    guest = native.create(ContainerSpec("host", ("true",), volumes=("box:/data",)), R)
+    assert files_of(native, "box") == ["file"]
+    native.remove(guest.ref, R)
+    assert native.clean(R) == []
+    native.volume_remove("box", R)
+    assert list(volumes(native)) == ["other"]
+
+
 def test_a_client_that_is_killed_while_it_has_the_lock_keeps_nobody_waiting(native: NativeBackend, root: Path) -> None:
     native.volume_create(VolumeSpec("box"), R)
     reading, writing = os.pipe()
