@@ -121,7 +121,7 @@ class MainScreen(BaseScreen):
         reasons = [status.error.message for status in self.roster.statuses if status.error is not None]
         if reasons and not any(status.state == "up" for status in self.roster.statuses):
             return f"no source of guests works (H tells more): {clean('; '.join(reasons))}"
-        return "no guests yet; make one with: inn run --name web host sleep 1000"
+        return "no guests yet; C makes one, as does: inn run --name web host sleep 1000"
 
     def _pulse(self) -> None:
         """Nothing came from the core for a while: ages go on all the same."""
