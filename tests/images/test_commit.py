@@ -14,6 +14,7 @@ from backends.errors import Unsupported, UsageError
 from backends.image import CommitOptions
 from backends.model import Guest, GuestState
 from backends.native.backend import NativeBackend
+from backends.native.layers import store
 from backends.trace import Recorder
 from tests.kernel.conftest import native, output_of, root, run
 from tests.tools.dying import dies_at
@@ -113,6 +114,30 @@ def test_after_a_snapshot_that_was_killed_at_any_point_nothing_is_missing(bench:
         if not was_killed:
             break
     assert number > 3
+
+
+def test_times_are_exact_and_the_same_files_make_the_same_layer(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_FREE_BYTES", 1 << 20)  # what a larger hole would come to
+    guest = ended(bench, "echo x > /x; mkdir /d; ln -s x /link")
+    upper = bench.native.places[0].folder(guest.ref.id) / "upper"
+    times = {"x": 1234567890_123456789, "d": 1234567890_100000000, "link": -1_500_000_000}
+    with (upper / "x").open("wb") as file:
+        file.seek(64 << 20)
+        file.write(b"end")
+    for name, time_ns in times.items():
+        os.utime(upper / name, ns=(time_ns, time_ns), follow_symlinks=False)
+
+    images = [bench.native.commit(guest.ref, f"made:{number}", CommitOptions(), R) for number in range(2)]
+
+    bench.native.remove(guest.ref, R)
+    stacks = [bench.native.image_store.stack(bench.native.image_store.resolve(image.id)) for image in images]
+    assert stacks[0] == stacks[1]
+    found = {name: os.lstat(f"{stacks[0][0]}/{name}") for name in times}
+    assert {name: each.st_mtime_ns for name, each in found.items()} == times
+    assert found["x"].st_size == (64 << 20) + 3
+    assert found["x"].st_blocks * 512 < 256 << 10
 
 
 @needs("idmap")

@@ -212,6 +212,22 @@ def test_sparse_files_keep_their_holes(stack: Stack, tmp_path: Path) -> None:
         assert found.st_blocks * 512 < 1 << 20
 
 
+def test_zeros_become_holes_and_nothing_else_does(stack: Stack) -> None:
+    ends = bytes(2 << 20) + b"x" + bytes(1 << 20)
+    random = os.urandom(300_001)
+    tar = Tar().file("zeros", bytes(20 << 20)).file("ends", ends).file("few", bytes(100)).file("random", random)
+    stack.add(tar.data)
+
+    top = stack.layers.stack(stack._chain)[0]
+    found = {name: os.stat(f"{top}/{name}") for name in ("zeros", "ends", "few", "random")}
+    assert [each.st_size for each in found.values()] == [20 << 20, len(ends), 100, 300_001]
+    assert found["zeros"].st_blocks == 0
+    assert found["ends"].st_blocks * 512 < 256 << 10
+    assert Path(f"{top}/ends").read_bytes() == ends
+    assert Path(f"{top}/random").read_bytes() == random
+    assert found["few"].st_blocks > 0
+
+
 @pytest.mark.parametrize("kind", ["zstd", "gzip", "two members"])
 def test_compressed_layers_are_those_that_were_compressed(stack: Stack, kind: str) -> None:
     tar = Tar().file("a", b"content" * 1000).data

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from backends.native import rootless
 from backends.native.layers import unpack as layer
+from backends.native.layers.room import Bounds
 
 
 def is_archive(fd: int) -> bool:
@@ -33,7 +34,7 @@ def unpack(folder: int, reading: int, writing: int) -> NoReturn:
         os.umask(0o022)
         os.lseek(reading, 0, os.SEEK_SET)
         with os.fdopen(reading, "rb") as stream:
-            layer.Unpacker(layer.Bounds(), in_userns=in_userns, is_layer=False).unpack(stream, "r|*")
+            layer.Unpacker(Bounds(), in_userns=in_userns, is_layer=False).unpack(stream, "r|*")
     except Exception as error:  # the end of a process: it reports and is gone
         os.write(writing, (str(error) or type(error).__name__).replace("\n", " ")[:2000].encode())
         status = 1

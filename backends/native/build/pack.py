@@ -1,7 +1,8 @@
 """An overlay's upper folder as the blob of a layer (image-spec layer.md), the same bytes for the same files.
 
-Whiteouts (devices 0:0) become `.wh.NAME`, opaque folders `.wh..wh..opq`. Times are in whole seconds; owners are
-numbers, as the container sees them.
+Whiteouts (devices 0:0) become `.wh.NAME`, opaque folders `.wh..wh..opq`. Times are exact to the nanosecond; owners
+are numbers, as the container sees them. Holes are written as zeros: image-spec (layer.md, "Sparse files") wants no
+sparse entries, which not every tar knows. The unpacker makes holes of zeros again.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class _Packer:
         if name.startswith(".wh."):
             raise InnkeeperError(f"/{path}: no layer can hold a name that begins with .wh.: it means a deletion")
         if kind == stat.S_IFCHR and found.st_rdev == 0:
-            self._tar.addfile(self._entry(f"{above}.wh.{name}", found))
+            self._tar.addfile(self._entry(f"{above}.wh.{name}", found, is_exact=False))
         elif kind == stat.S_IFDIR:
             self._add_folder(folder, name, path, found)
         elif kind == stat.S_IFREG:
@@ -136,7 +137,7 @@ class _Packer:
             marks = self._attributes(inner, path, entry)
             self._tar.addfile(entry)
             if marks.get("opaque") == b"y":
-                self._tar.addfile(self._entry(f"{path}/.wh..wh..opq", found))
+                self._tar.addfile(self._entry(f"{path}/.wh..wh..opq", found, is_exact=False))
             self.add_all(inner, f"{path}/")
         finally:
             os.close(inner)
@@ -158,11 +159,15 @@ class _Packer:
             entry.size = os.fstat(file.fileno()).st_size
             self._tar.addfile(entry, file)
 
-    def _entry(self, path: str, found: os.stat_result) -> tarfile.TarInfo:
+    def _entry(self, path: str, found: os.stat_result, *, is_exact: bool = True) -> tarfile.TarInfo:
         entry = tarfile.TarInfo(path)
         entry.mode = stat.S_IMODE(found.st_mode)
         entry.uid, entry.gid = ids_inside(found, self._owners)
-        entry.mtime = int(found.st_mtime)
+        seconds, rest_ns = divmod(abs(found.st_mtime_ns), 10**9)
+        sign = -1 if found.st_mtime_ns < 0 else 1
+        entry.mtime = sign * seconds
+        if rest_ns and is_exact:
+            entry.pax_headers = {"mtime": f"{'-' * (sign < 0)}{seconds}.{rest_ns:09}".rstrip("0")}
         return entry
 
     def _attributes(self, fd: int, path: str, entry: tarfile.TarInfo) -> dict[str, bytes]:

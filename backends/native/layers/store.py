@@ -30,8 +30,8 @@ from backends.trace import Recorder
 MOST_FREE_BYTES = 4 << 30
 """A layer that unpacks to no more may be compressed as far as can be: there are files of zeros."""
 
-MOST_RATIO = 200
-"""A larger one may not unpack to more than so many times its size."""
+MOST_RATIO = 500
+"""A larger one may not unpack to more than so many times its size; `build/pack.py` makes a 230th of zeros."""
 
 
 class Layers:

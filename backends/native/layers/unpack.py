@@ -21,36 +21,18 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import IO, Any, Literal, NoReturn, cast
 
 from backends.native.layers import seclusion
 from backends.native.layers.headers import BadLayer, Header
+from backends.native.layers.room import HOLE, Bounds, Room
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
 _RESTORED = ("user.", "security.capability", "system.posix_acl_")
 _NOT_RESTORED = ("user.overlay.",)
 _BLOCK = 1 << 20
-_CHECKED_BYTES = 64 << 20
-"""After so much written the disk is looked at again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What no layer may go beyond: against archives that are made to fill a disk or a memory."""
-
-    entries: int = 4_000_000
-    total_bytes: int = 1 << 40
-    spare_bytes: int = 64 << 20
-    """Of the disk, that no layer may take."""
-
-    depth: int = 256
-    """Folders in one another: what removes or lists them recurses."""
-
-    memory_bytes: int = 2 << 30
-    """Of this process: a tar's headers can be of any size."""
 
 
 def main(request: str) -> None:
@@ -111,7 +93,7 @@ class Unpacker:
         self._hidden: set[str] = set()
         """Folders that hide what is below."""
 
-        self._written = self._checked = 0
+        self._room = Room(bounds)
 
     def unpack(self, stream: IO[bytes], mode: Literal["r|", "r|*"] = "r|") -> None:
         """Take in all that the stream has. Raises BadLayer, tarfile.TarError, OSError."""
@@ -239,7 +221,7 @@ class Unpacker:
             known -= {key for key in known if key == path or key.startswith(below)}
 
     def _write(self, archive: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> None:
-        self._check_room(entry.size)
+        self._room.check(entry.size)
         source = archive.fileobj
         assert source is not None
         source.seek(entry.offset_data)
@@ -249,35 +231,11 @@ class Unpacker:
             for offset, size in pieces if pieces is not None else ((0, entry.size),):
                 if pieces is not None:
                     os.lseek(fd, offset, os.SEEK_SET)
-                self._copy(source, fd, size)
-            if pieces is not None:
+                self._room.fill(fd, source, size)
+            if pieces is not None or entry.size >= HOLE:
                 os.ftruncate(fd, entry.size)
         finally:
             os.close(fd)
-
-    def _copy(self, source: Any, fd: int, size: int) -> None:
-        while size > 0:
-            block = source.read(min(size, _BLOCK))
-            if not block:
-                raise BadLayer("it is cut short")
-            size -= len(block)
-            self._written += len(block)
-            if self._written - self._checked > _CHECKED_BYTES:
-                self._check_room(0)
-            view = memoryview(block)
-            while view:
-                view = view[os.write(fd, view) :]
-
-    def _check_room(self, wanted: int) -> None:
-        if wanted > self._bounds.total_bytes or self._written > self._bounds.total_bytes:
-            raise BadLayer(f"there is no space for it: it is larger than {self._bounds.total_bytes >> 20} MiB")
-        if wanted and wanted < _CHECKED_BYTES and self._written - self._checked < _CHECKED_BYTES:
-            return
-        self._checked = self._written
-        space = os.statvfs("/")
-        # A sparse file may be larger than the disk; what it holds is counted while it is written.
-        if space.f_bavail * space.f_frsize < self._bounds.spare_bytes:
-            raise BadLayer("there is no space left for it")
 
     def _finish(self, entry: tarfile.TarInfo, path: str) -> None:
         """Give it owner, mode, attributes and time, in this order: each takes away what comes after it."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from backends.native import rootless
 from backends.native.images.reading import BLOCK, Source
 from backends.native.images.strict_json import Malformed
-from backends.native.layers.unpack import Bounds
+from backends.native.layers.room import Bounds
 
 _ROOT = Path(__file__).resolve().parents[3]
 _CODE = (
