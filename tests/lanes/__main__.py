@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     results: list[tuple[Lane, Outcome]] = []
     try:
         with ThreadPoolExecutor(max_workers=1) as pool:  # beside, too, one after another
-            _run_lanes(chosen, beside, run, results, pool)
+            run_lanes(chosen, beside, run, results, pool)
     except KeyboardInterrupt:
         sys.stdout.write("\ninterrupted\n")
         return 130
@@ -51,7 +51,7 @@ def beside_the_others(chosen: Sequence[Lane]) -> list[Lane]:
     return apart if len(apart) < len(chosen) else []
 
 
-def _run_lanes(
+def run_lanes(
     chosen: Sequence[Lane], beside: Sequence[Lane], run: Run, results: list[tuple[Lane, Outcome]], pool: Executor
 ) -> None:
     """Run lanes in turn, and some beside them, whose output follows at the end."""
@@ -67,6 +67,8 @@ def _run_lanes(
             _show(run.log_of(lane))
             results.append((lane, outcome))
     except KeyboardInterrupt:
+        for each in running.values():
+            each.cancel()
         end_all()  # else the pool would wait for them
         raise
 

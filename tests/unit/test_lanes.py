@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.lanes import guard, process
-from tests.lanes.__main__ import beside_the_others, parse
+from tests.lanes.__main__ import beside_the_others, parse, run_lanes
 from tests.lanes.catalog import SAME_EVERYWHERE, lanes
 from tests.lanes.lane import ROOT, RUN_MARK, Lane, Outcome, Run
 from tests.lanes.summary import closing_line, table
@@ -83,6 +85,30 @@ def test_lanes_that_do_not_touch_the_host_run_beside_those_that_do() -> None:
     assert [lane.name for lane in beside] == ["tui", "kernel-v2"]
     assert beside_the_others([ALL["unit"], ALL["tui"]]) == [ALL["tui"]]
     assert beside_the_others([ALL["tui"], ALL["kernel-v2"]]) == []
+
+
+def test_an_interrupted_run_begins_no_further_lane(tmp_path: Path) -> None:
+    begun: list[str] = []
+    first_runs, over = threading.Event(), threading.Event()
+
+    def beside(lane: Lane, run: Run) -> Outcome:
+        begun.append(lane.name)
+        first_runs.set()
+        over.wait()
+        return Outcome()
+
+    def interrupted(lane: Lane, run: Run) -> Outcome:
+        first_runs.wait()
+        raise KeyboardInterrupt
+
+    apart = [Lane(name, name, beside, is_apart=True) for name in ("one", "two")]
+    run = Run(Path(sys.executable), tmp_path, (), in_ci=False)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            run_lanes([Lane("host", "host", interrupted), *apart], apart, run, [], pool)
+        over.set()
+
+    assert begun == ["one"]
 
 
 def test_an_unknown_lane_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
