@@ -54,8 +54,10 @@ class CgroupTasks:
                 return True
         return any(_has_procs(directory) for directory in self.directories.values())
 
-    def kill(self, timeout_s: float = 5.0) -> None:
+    def kill(self, timeout_s: float = 5.0, wait: Callable[[float], object] = time.sleep) -> None:
         """Kill every process in it and wait until it is empty, also if it is frozen. Raises TimedOut.
+
+        wait is called with the seconds between two looks, for who has something else to do meanwhile.
 
         cgroup.kill (cgroup-v2.rst, Linux 5.14) is one act that no fork escapes. Without it the group is
         frozen, each process sent SIGKILL, thawed, and so on until none is left. A v1 frozen task dies only
@@ -63,16 +65,17 @@ class CgroupTasks:
         """
         deadline, pause_s = time.monotonic() + timeout_s, 0.001
         while True:
-            self._kill_once()
+            self.kill_once()
             if not self.is_populated():
                 return
             if time.monotonic() > deadline:
                 left = ", ".join(map(str, self.procs()[:5]))
                 raise TimedOut(f"processes of {self.path} do not end within {timeout_s:g} s of SIGKILL: {left}")
-            time.sleep(pause_s)
+            wait(pause_s)
             pause_s = min(pause_s * 2, 0.05)
 
-    def _kill_once(self) -> None:
+    def kill_once(self) -> None:
+        """Send SIGKILL to every process in it, also if it is frozen, and do not wait."""
         if not (self.unified and _try_write(f"{self.unified}/cgroup.kill", "1")):
             self._set_v1_freezer("FROZEN")
         for pid in self._all_procs():
@@ -90,15 +93,15 @@ class CgroupTasks:
 
         cgroup.freeze in v2 (Linux 5.2), freezer.state in v1 (freezer-subsystem.rst).
         """
-        self._set_frozen(True)
-        if not _wait(self.is_frozen, timeout_s, self._again_if_v1):
+        self.set_frozen(True)
+        if not _wait(self.is_frozen, timeout_s, self.freeze_again_if_v1):
             with suppress(GuestVanished):
-                self._set_frozen(False)
+                self.set_frozen(False)
             raise TimedOut(f"{self.path} did not freeze within {timeout_s:g} s: a task waits in the kernel")
 
     def thaw(self, timeout_s: float = 5.0) -> None:
         """Let them go on; returns when they do."""
-        self._set_frozen(False)
+        self.set_frozen(False)
         if not _wait(lambda: not self.is_frozen(), timeout_s):
             raise TimedOut(f"{self.path} did not thaw within {timeout_s:g} s: a group above it is frozen")
 
@@ -116,7 +119,8 @@ class CgroupTasks:
         directory = self._freezer
         return directory is not None and read_text(f"{directory}/freezer.self_freezing") == "1"
 
-    def _set_frozen(self, frozen: bool) -> None:
+    def set_frozen(self, frozen: bool) -> None:
+        """Tell it to stop or to go on, and do not wait. Raises Unsupported, GuestVanished."""
         if not self.directories:
             raise Unsupported("it has no control group to be paused by", hint="run as root, or in a delegated cgroup")
         if not self.exists():
@@ -131,7 +135,8 @@ class CgroupTasks:
         else:
             write_text(f"{self._freezer}/freezer.state", "FROZEN" if frozen else "THAWED")
 
-    def _again_if_v1(self) -> None:
+    def freeze_again_if_v1(self) -> None:
+        """Go on with a freeze that hangs; to be called between looks at it."""
         # A v1 freeze can hang half-way (FREEZING) on tasks that were waking up or being made; writing again goes
         # on with it, and letting all go for a moment now and then gets it out of the rarest knots.
         directory = self._freezer

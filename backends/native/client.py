@@ -29,6 +29,7 @@ class SpawnerClient:
 
     def __init__(self, store: ContainerStore, parent: str) -> None:
         self._store, self._parent = store, parent
+        self._log = store.run_dir / "spawner.log"
 
     def start(self, container_id: str, keep: Callable[[StepRecord], None], fds: Sequence[int] = ()) -> int:
         """Start a container and return its first process's pid. fds: its secrets. Raises StartFailed."""
@@ -46,14 +47,14 @@ class SpawnerClient:
                     answer = self._follow(sock, note)
                 except protocol.Closed:
                     if steps:
-                        raise StartFailed("its supervisor died", hint="start it again") from None
+                        raise StartFailed("its supervisor died", hint=f"start it again, or see {self._log}") from None
                     continue  # the spawner ended between our connecting and asking
                 except TimeoutError:
                     raise StartFailed(f"no answer from its supervisor within {_ANSWER_S:.0f} s") from None
             if "stale" not in answer:
                 return int(answer["pid"])
             self._wait_until_gone()
-        raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
+        raise StartFailed("the spawner ends before it answers", hint=f"see {self._log}")
 
     def run(self, spec: Mapping[str, Any]) -> str:
         """Have a container made and started; return its id. Raises StartFailed or what making it raises."""
@@ -64,13 +65,13 @@ class SpawnerClient:
                     protocol.send(sock, {"op": "run", "spec": spec, "code": ROOT})
                     answer = self._follow(sock, lambda _: None)
                 except protocol.Closed:
-                    raise StartFailed("its supervisor died", hint="see `inn ps -a`") from None
+                    raise StartFailed("its supervisor died", hint=f"see `inn ps -a`, and {self._log}") from None
                 except TimeoutError:
                     raise StartFailed(f"no answer from its supervisor within {_ANSWER_S:.0f} s") from None
             if "stale" not in answer:
                 return str(answer["id"])
             self._wait_until_gone()
-        raise StartFailed("the spawner ends before it answers", hint=f"see {self._store.run_dir / 'spawner.log'}")
+        raise StartFailed("the spawner ends before it answers", hint=f"see {self._log}")
 
     def _follow(self, sock: socket.socket, keep: Callable[[StepRecord], None]) -> dict[str, Any]:
         while True:
@@ -132,7 +133,7 @@ class SpawnerClient:
             if is_late:
                 break
         what = f"does not come up within {_SPAWNER_START_S:.0f} s" if is_late else "dies when it starts"
-        raise StartFailed(f"the spawner {what}", hint=f"see {self._store.run_dir / 'spawner.log'}")
+        raise StartFailed(f"the spawner {what}", hint=f"see {self._log}")
 
     def _launch(self) -> int:
         """Start a spawner that is nobody's child; the pipe that is returned ends when it is up or dead."""
@@ -153,7 +154,7 @@ class SpawnerClient:
             "from backends.kernel.selfexe import seal; seal(); "
             "from backends.native.spawner import main; main(*sys.argv[1:])"
         )
-        with open(self._store.run_dir / "spawner.log", "ab") as log:
+        with open(self._log, "ab") as log:
             # A shell that goes away at once makes it nobody's child, so that no client must reap it.
             subprocess.run(
                 ["/bin/sh", "-c", 'exec setsid "$@" &', "sh", sys.executable, "-c", code, *arguments],
@@ -218,9 +219,9 @@ class SupervisorClient:
 
 def _raise_if_refused(answer: Mapping[str, Any]) -> None:
     if "error" in answer:
-        kind = StartFailed if answer.get("exit_code", 1) in (125, 126, 127) else InnkeeperError
-        error = kind(answer["error"], hint=answer.get("hint", ""))
-        error.exit_code = answer.get("exit_code", 1)
+        code = answer.get("exit_code", 1)
+        error = protocol.error_in(answer, StartFailed if code in (125, 126, 127) else InnkeeperError)
+        error.exit_code = code
         raise error
 
 

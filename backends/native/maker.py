@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.errors import InnkeeperError, StartFailed
+from backends.errors import StartFailed
 from backends.kernel import linux
 from backends.native import protocol
 from backends.oci.request import Created
@@ -157,9 +157,8 @@ class Worker:
 
     def fail(self, error: Exception) -> None:
         """Say why there is nothing."""
-        known = error if isinstance(error, InnkeeperError | OSError) else InnkeeperError(f"it failed: {error!r}")
         with suppress(protocol.Closed, OSError):
-            self.say(protocol.error_message(known))
+            self.say(protocol.error_message(error))
 
     def tell_steps(self, client: socket.socket | None) -> None:
         """Send the client the steps, some in a message; one that does not listen is left alone."""

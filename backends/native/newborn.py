@@ -53,9 +53,11 @@ def supervise(backend: NativeBackend, order: Order, client: socket.socket, maker
                     supervisor.remove()
             text = f"cannot start {made['name']}: {error.message}"
             raise StartFailed(text, exit_code=error.exit_code, hint=error.hint) from error
-    except (InnkeeperError, OSError) as error:
+    except Exception as error:  # the end of a forked process
         with suppress(protocol.Closed, OSError):
             protocol.send(client, protocol.error_message(error))
+        if not isinstance(error, InnkeeperError | OSError):
+            raise
         return 0
     supervisor.serve()
     return 0

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from backends import errors
-from backends.errors import InnkeeperError, StartFailed
+from backends.errors import InnkeeperError, StartFailed, os_error_text
 from backends.kernel import packets
 
 MAX_MESSAGE = 160_000
@@ -55,21 +55,32 @@ def send(sock: socket.socket, message: Mapping[str, Any], fds: Sequence[int] = (
         raise Closed from None
 
 
-def error_message(error: InnkeeperError | OSError) -> dict[str, Any]:
+def error_message(error: Exception) -> dict[str, Any]:
     """Return the answer that says what went wrong."""
+    if not isinstance(error, InnkeeperError | OSError):
+        error = InnkeeperError(f"it failed: {error!r}")
     kind = type(error).__name__ if isinstance(error, InnkeeperError) else ""
     code = error.exit_code if isinstance(error, StartFailed) else 125
-    text = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    text = os_error_text(error) if isinstance(error, OSError) else error.message
     return {"error": text, "hint": getattr(error, "hint", ""), "exit_code": code, "kind": kind}
 
 
-def error_in(answer: Mapping[str, Any]) -> InnkeeperError:
-    """Return the error that an answer tells of, of the kind that it was."""
-    kind = getattr(errors, str(answer.get("kind")), None)
+def error_in(answer: Mapping[str, Any], other: type[InnkeeperError] = StartFailed) -> InnkeeperError:
+    """Return the error that an answer tells of, of the kind that it was; one that is not known here is of the other."""
+    known = getattr(errors, str(answer.get("kind")), None)
+    kind = _made_of_text(known) if isinstance(known, type) and issubclass(known, InnkeeperError) else None
     text, hint = str(answer["error"]), str(answer.get("hint", ""))
-    if kind is StartFailed or not (isinstance(kind, type) and issubclass(kind, InnkeeperError)):
+    if known is StartFailed or (kind is None and other is StartFailed):
         return StartFailed(text, exit_code=int(answer.get("exit_code", 125)), hint=hint)
-    return kind(text, hint=hint)
+    return (kind or other)(text, hint=hint)
+
+
+def _made_of_text(kind: type[InnkeeperError]) -> type[InnkeeperError] | None:
+    """Return the nearest kind that a text and a hint suffice for; None if it is only known to be an error of ours."""
+    line = kind.__mro__[: kind.__mro__.index(InnkeeperError) + 1]
+    own = [index for index, each in enumerate(line[:-1]) if "__init__" in vars(each)]
+    found = line[own[-1] + 1] if own else kind
+    return None if own and found is InnkeeperError else found
 
 
 def receive_raw(sock: socket.socket) -> tuple[bytes, list[int]]:

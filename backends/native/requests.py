@@ -34,9 +34,6 @@ class Requests:
         self._followers: list[socket.socket] = []
         """Those who asked for the start and stay to the end."""
 
-        self._holder: socket.socket | None = None
-        """The client for as long as whose connection the container is frozen."""
-
         self._tied: socket.socket | None = None
         """The client with whose connection the container ends."""
 
@@ -76,7 +73,7 @@ class Requests:
     def refuse(self, client: socket.socket, error: InnkeeperError) -> None:
         """Answer a request with an error."""
         with suppress(protocol.Closed, OSError):
-            protocol.send(client, {"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+            protocol.send(client, {**protocol.error_message(error), "exit_code": error.exit_code})
 
     def _accept(self) -> None:
         try:
@@ -131,7 +128,7 @@ class Requests:
             "ending": lambda: self._is_ending(str(message["note"])),
             "detach": lambda: self._detach(client, fds),
             "pause": lambda: self._pause(client, hold=bool(message.get("hold"))),
-            "resume": lambda: self._resume(),
+            "resume": lambda: self._resume(client),
             "wait": lambda: self._waiting.append(client),
             "tie": lambda: self._tie(client),
             "attach": lambda: self._attach(),
@@ -155,12 +152,9 @@ class Requests:
             self._waiting.remove(client)
         if client in self._followers:
             self._followers.remove(client)
-        if client is self._holder:
-            with suppress(InnkeeperError, OSError):
-                self._resume()
+        self._owner.freezer.forget(client)
         if client is self._tied and self._owner.exit_code is None:
-            with suppress(InnkeeperError, OSError):
-                self._owner.group.kill()
+            self._owner.kill_at_s = time.monotonic()
         if self._owner.input is not None:
             self._owner.input.forget(client)
         self._owner.sessions.forget(client)
@@ -169,8 +163,9 @@ class Requests:
     def _signal(self, number: int) -> dict[str, Any]:
         self._owner.restarts.ends_by_signal(number, self._owner.record.stop_signal)
         if self._owner.exit_code is None:
-            if self._owner.group.is_frozen() and number == signal.SIGKILL:
-                self._owner.group.kill()
+            if number == signal.SIGKILL and (self._owner.freezer.is_freezing or self._owner.group.is_frozen()):
+                self._owner.freezer.give_up("it was killed")
+                self._owner.kill_at_s = time.monotonic()
             else:
                 os.kill(self._owner.init_pid, number)
             self._owner.tell("kill", signal=number)
@@ -181,8 +176,9 @@ class Requests:
         kill_at_s = time.monotonic() + min(max(0.0, timeout_s), _LONGEST_S)
         self._owner.restarts.end(HOST if message.get("by") == HOST else USER)
         if self._owner.exit_code is None:
-            if self._owner.group.is_frozen():
-                self._owner.group.thaw()
+            if self._owner.freezer.is_freezing or self._owner.group.is_frozen():
+                self._owner.freezer.give_up("it was told to stop")
+                self._owner.group.set_frozen(False)
             os.kill(self._owner.init_pid, number)
             self._owner.kill_at_s = kill_at_s
             self._owner.set_state(GuestState.STOPPING)
@@ -236,23 +232,14 @@ class Requests:
         if self._owner.exit_code is not None:
             raise WrongState(f"{self._owner.record.name} has ended, and is not started again yet")
 
-    def _pause(self, client: socket.socket, *, hold: bool) -> dict[str, Any]:
+    def _pause(self, client: socket.socket, *, hold: bool) -> None:
         """Freeze it; with hold only until the client says resume or its connection ends, however it ends."""
         self._require_program()
-        self._owner.group.freeze()
-        self._holder = client if hold else None
-        self._owner.set_state(GuestState.PAUSED)
-        self._owner.tell("pause")
-        return {}
+        self._owner.freezer.freeze(client, hold=hold)
 
-    def _resume(self) -> dict[str, Any]:
-        self._holder = None
+    def _resume(self, client: socket.socket) -> None:
         self._require_program()
-        self._owner.group.thaw()
-        self._owner.tell("unpause")
-        if self._owner.kill_at_s is None:
-            self._owner.set_state(GuestState.RUNNING)
-        return {}
+        self._owner.freezer.thaw(client)
 
     def _attach(self) -> dict[str, Any]:
         if self._owner.input is None:

@@ -136,7 +136,7 @@ class Restarts:
                 return True
 
     def _refused(self, error: InnkeeperError) -> bool:
-        self._answer({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        self._answer({**protocol.error_message(error), "exit_code": error.exit_code})
         return False
 
     def _answer(self, message: dict[str, object]) -> None:

@@ -62,7 +62,7 @@ class ExecSessions:
         name = self._owner.record.name
         if self._owner.exit_code is not None:
             raise WrongState(f"cannot run a program in {name}: it has just ended")
-        if self._owner.group.is_frozen():
+        if self._owner.freezer.is_freezing or self._owner.group.is_frozen():
             raise WrongState(f"cannot run a program in {name}: it is paused", hint="resume it first")
         if not message.get("terminal") and len(fds) != 3:
             raise InnkeeperError("an exec without a terminal needs three descriptors")

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.errors import InnkeeperError
+from backends.errors import InnkeeperError, os_error_text
 from backends.kernel import cloning, linux, nft, seccomp
 from backends.kernel.cgroup import CgroupHost
 from backends.native import backend, newborn, protocol, rootless
@@ -30,11 +30,11 @@ from backends.native.network import bridge_name, tidy_bridge
 from backends.native.pool import Pool
 from backends.native.resolver import server as resolver
 from backends.native.resolver.keeper import ResolverKeeper
-from backends.native.revival import Revival
+from backends.native.revival import Revival, revive
 from backends.native.seccomp_profile import default_profile
 from backends.native.store import ContainerStore, new_id
 from backends.native.supervisor import Supervisor
-from backends.native.sweep import KEEPER, STANDS_BY
+from backends.native.sweep import KEEPER, STANDS_BY, is_left_alone
 from backends.native.template import Template
 from backends.registry import BackendConfig
 
@@ -43,6 +43,8 @@ _LINKS_GO_S = 1.0
 _REQUEST_TIMEOUT_S = 5.0
 _LOOK_S = 10.0
 _TAKE_OVER_S = 10.0
+_GAVE_UP = 3
+"""Exit code of who could not clean up after a supervisor: it is not tried again before somebody asks."""
 
 
 class Spawner:
@@ -59,7 +61,7 @@ class Spawner:
         self._names = ResolverKeeper(store.run_dir, self._fork_resolver, self._is_resolver_needed)
         self._keeper = host.group(f"{parent}/{KEEPER}")
         self._supervisors: dict[int, str] = {}
-        self._revival = Revival(store, host, self._revive)
+        self._revival = Revival(store, self._revive)
         self._clients: dict[socket.socket, float] = {}
         """Those that have not asked yet, and since when."""
 
@@ -130,7 +132,7 @@ class Spawner:
             os.read(fd, 512)
         while True:
             try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
+                pid, wait_status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
@@ -140,7 +142,7 @@ class Spawner:
                 continue
             self._pool.forget(pid)
             container_id = self._supervisors.pop(pid, None)
-            if container_id is not None:
+            if container_id is not None and os.waitstatus_to_exitcode(wait_status) != _GAVE_UP:
                 self._revival.after(container_id)
 
     def _look(self) -> None:
@@ -233,10 +235,10 @@ class Spawner:
         try:
             self._supervisors[self._template.fork(work, message, [client.fileno(), *fds])] = container_id
         except OSError as error:
-            protocol.send(client, {"error": f"cannot fork its supervisor: {error.strerror}", "exit_code": 125})
+            protocol.send(client, {"error": f"cannot fork its supervisor: {os_error_text(error)}", "exit_code": 125})
 
     def _revive(self, container_id: str) -> None:
-        """Give a container whose supervisor died another one, which starts it again."""
+        """Have a container cleaned up whose supervisor died, by a process that may become its next one."""
         self._supervisors[self._template.fork("revive", {"id": container_id})] = container_id
         self._have_names(container_id)
 
@@ -275,9 +277,11 @@ class Spawner:
             try:
                 supervisor = Supervisor(self._store, str(message["id"]), self._host, *fds[1:2])
                 supervisor.start(client)
-            except (InnkeeperError, OSError) as error:
+            except Exception as error:  # the end of a forked process
                 with suppress(protocol.Closed, OSError):
                     protocol.send(client, protocol.error_message(error))
+                if not isinstance(error, InnkeeperError | OSError):
+                    raise
                 return 0
         supervisor.serve()
         return 0
@@ -287,11 +291,12 @@ class Spawner:
         return newborn.supervise(self._backend, message, _client(fds[0]))
 
     def _take_up(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:
-        """Keep a container whose supervisor died."""
+        """Clean up after a supervisor that died, and keep its container, if that is wanted."""
+        container_id = str(message["id"])
         with suppress(InnkeeperError, OSError):
-            supervisor = Supervisor(self._store, str(message["id"]), self._host)
-            if supervisor.take_up():
-                supervisor.serve()
+            revive(self._store, self._host, container_id)
+        with suppress(InnkeeperError, OSError):
+            return _GAVE_UP if is_left_alone(self._store, container_id) else 0
         return 0
 
     def _answer_names(self, message: Mapping[str, Any], fds: Sequence[int]) -> int:

@@ -18,11 +18,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from backends.errors import Damaged, InnkeeperError, NotFound, StartFailed
+from backends.errors import Damaged, InnkeeperError, NotFound, StartFailed, os_error_text
 from backends.kernel import linux, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native import protocol
+from backends.native.freezing import Freezer
 from backends.native.health import Health
 from backends.native.journal import Journal
 from backends.native.killing import OomTeller
@@ -46,6 +47,7 @@ from backends.native.sweep import end_kernel_side, oom_kills_of
 _FOREVER_S = 86_400.0
 _LOCK_S = 10.0
 _LAST_OUTPUT_S = 1.0
+_KILL_AGAIN_S = 0.5
 
 
 class Supervisor:
@@ -67,6 +69,7 @@ class Supervisor:
         self.sessions = ExecSessions(self)
         self.outputs = Outputs(self)
         self.requests = Requests(self)
+        self.freezer = Freezer(self)
         self.restarts = Restarts(self)
         self.health = Health(self)
         self.oom = OomTeller(self)
@@ -163,10 +166,12 @@ class Supervisor:
         except StartFailed:
             self._undo(launch)
             raise
-        except (OSError, InnkeeperError) as error:
-            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        except InnkeeperError as error:
             self._undo(launch)
-            raise StartFailed(f"cannot keep it: {text}") from error
+            raise StartFailed(error.message, hint=error.hint) from error
+        except OSError as error:
+            self._undo(launch)
+            raise StartFailed(f"cannot keep it: {os_error_text(error)}") from error
 
     def _undo(self, launch: Launch) -> None:
         self.relay.end()
@@ -253,7 +258,8 @@ class Supervisor:
         return bool(events)
 
     def _patience_s(self, most_s: float) -> float:
-        dues = (self.kill_at_s, self.sessions.next_deadline(), self.health.due_s, self.outputs.due_s)
+        own = self.kill_at_s, self.health.due_s, self.outputs.due_s, self.freezer.due_s
+        dues = (*own, self.sessions.next_deadline())
         due = [at for at in dues if at is not None]
         return min(most_s, max(0.0, min(due) - time.monotonic())) if due else most_s
 
@@ -261,15 +267,15 @@ class Supervisor:
         self.sessions.give_up_on_late(now_s)
         if self.exit_code is None:
             self.health.look(now_s)
+            self.freezer.look(now_s)
         if self.kill_at_s is not None and now_s >= self.kill_at_s:
-            self.kill_at_s = None
+            # Once more then: a task that waits in the kernel dies when it comes out.
+            self.kill_at_s = now_s + _KILL_AGAIN_S if self.exit_code is None else None
             if self.init_pidfd >= 0:
                 with suppress(ProcessLookupError):  # by descriptor: it may have ended, and been reaped
                     signal.pidfd_send_signal(self.init_pidfd, signal.SIGKILL)  # all there is where it has no group
-            try:
-                self.group.kill()
-            except InnkeeperError:
-                self.kill_at_s = now_s + 5.0  # a task that waits in the kernel dies when it comes out
+            with suppress(InnkeeperError, OSError):
+                self.group.kill_once()
 
     def _reap(self) -> None:
         while True:
@@ -291,11 +297,12 @@ class Supervisor:
         with suppress(InnkeeperError):
             self.record = self.store.record(self.id)  # it may be on other networks by now
         self.health.end()
+        self.freezer.end()
         self.relay.end()
         oom_kills = oom_kills_of(self.group)
         try:
             # One that is removed at its end is not started again: who waits for it need not wait for its link.
-            end_kernel_side(self.store, self.group, self.record, keeps_link=self.record.auto_remove)
+            end_kernel_side(self.store, self.group, self.record, keeps_link=self.record.auto_remove, wait=self.turn)
         except InnkeeperError as error:
             self._note = f"{self._note}; {error.message}".removeprefix("; ")
         self._reap()

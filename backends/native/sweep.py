@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,15 +48,23 @@ def oom_kills_of(group: Cgroup) -> int | None:
         return None
 
 
-def end_kernel_side(store: ContainerStore, group: Cgroup, record: ContainerRecord, *, keeps_link: bool = False) -> None:
+def end_kernel_side(
+    store: ContainerStore,
+    group: Cgroup,
+    record: ContainerRecord,
+    *,
+    keeps_link: bool = False,
+    wait: Callable[[float], object] = time.sleep,
+) -> None:
     """End all processes of a container and remove its cgroup and its link. Raises InnkeeperError after trying all.
 
-    With keeps_link the caller deletes the link, for which the kernel takes some 10 ms.
+    With keeps_link the caller deletes the link, for which the kernel takes some 10 ms. wait is called with seconds,
+    for who has something else to do until all have ended.
     """
     try:
         # Where nothing is left in it, as most often, removing it is all; the kernel keeps what still has processes.
         if not group.remove_if_unused():
-            group.kill()
+            group.kill(wait=wait)
             group.remove()
     finally:
         drivers.clean_up(record.driver, store.run_dir, record.id)
@@ -72,7 +81,7 @@ def clean_up_after(store: ContainerStore, host: CgroupHost, container_id: str, b
     `by` says who ended it thereby, "user" or nobody. Does nothing for one that has a supervisor or ended in order.
     Raises NotFound, Damaged, InnkeeperError.
     """
-    if not _is_left_alone(store, container_id):
+    if not is_left_alone(store, container_id):
         return False
     try:
         lock = store.hold_life_lock(container_id, cleaning=True, timeout_s=_CLEANING_S)
@@ -123,7 +132,8 @@ def _who_ended(status: Status, *, is_of_now: bool) -> str:
     return status.ended_by if is_of_now else HOST
 
 
-def _is_left_alone(store: ContainerStore, container_id: str) -> bool:
+def is_left_alone(store: ContainerStore, container_id: str) -> bool:
+    """Say whether its supervisor died without ending it. Raises NotFound, Damaged."""
     if store.is_supervised(container_id):
         return False
     return _was_kept(store.status(container_id)) or store.is_orphaned(container_id)
