@@ -112,12 +112,12 @@ class Freezer:
 
     def _done(self) -> None:
         if self._to_freeze:
-            self._owner.set_state(GuestState.PAUSED)
+            self._owner.standing.is_now(GuestState.PAUSED)
             self._owner.tell("pause")
         else:
             self._owner.tell("unpause")
             if self._owner.kill_at_s is None:
-                self._owner.set_state(GuestState.RUNNING)
+                self._owner.standing.is_now(GuestState.RUNNING)
         client, self.due_s, self._client = self._client, None, None
         if client is not None:
             with suppress(protocol.Closed, OSError):

@@ -93,7 +93,7 @@ class Health:
             return
         if self._check is not None:
             self._judge(self._check, -1, f"no answer within {self._how.timeout_s:g} s")
-        elif self._owner.status.state == "running":
+        elif self._owner.standing.state == "running":
             self._begin_check(self._how, now_s)
         else:
             self.due_s = now_s + self._how.interval_s  # paused or stopping: not asked
@@ -165,7 +165,7 @@ class Health:
         if state != self._state:
             self._state = state
             with suppress(OSError):
-                self._owner.set_health(state)
+                self._owner.standing.has_health(state)
             self._owner.tell("health_status", health=state)
 
     def _keep(self) -> None:

@@ -181,7 +181,7 @@ class Requests:
                 self._owner.group.set_frozen(False)
             os.kill(self._owner.init_pid, number)
             self._owner.kill_at_s = kill_at_s
-            self._owner.set_state(GuestState.STOPPING)
+            self._owner.standing.is_now(GuestState.STOPPING)
             self._owner.tell("stop")
         self._waiting.append(client)
 

@@ -7,8 +7,7 @@
                            asked.json (what was asked for, with what the image adds: for clones)
     STATE/names/NAME       symlink to the ID: makes names unique without a lock over all
     STATE/making.lock      shared while something is made or removed, so that `clean` knows what is only half made
-    RUN/containers/ID/     control (socket), alive (there and locked while its supervisor lives; there and
-                           not locked when the supervisor died)
+    RUN/containers/ID/     control (socket), alive (life_lock.py)
 
 Every file is replaced by rename, so that a reader and a crash see the old one or the new one.
 Folders are 0700: what is in them belongs to root.
@@ -22,7 +21,6 @@ import json
 import os
 import secrets
 import shutil
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,41 +29,31 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from backends.errors import AlreadyExists, Busy, Damaged, NotFound
+from backends.native.life_lock import LifeLocks
 from backends.native.record import ContainerRecord, Status
-
-_LIFE, _CLEANING, _BOTH = (0, 1), (1, 1), (0, 2)
-"""Bytes of the file `alive`, (start, length): a supervisor locks both, who cleans up after one the second."""
 
 _T = TypeVar("_T")
 ASKED = "asked.json"
 CONFIG, RECORD, STATUS, LOG, TRACE = "config.json", "container.json", "status.json", "log", "trace.jsonl"
 
 
-class ContainerStore:
-    """The containers of one state folder."""
+class ContainerStore(LifeLocks):
+    """The containers of one state folder. Which of them live is in LifeLocks."""
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
+        super().__init__(state_dir / "containers", run_dir / "containers")
         self.state_dir, self.run_dir = state_dir, run_dir
-        self._containers = state_dir / "containers"
         self._names = state_dir / "names"
 
     def prepare(self) -> None:
         """Make the folders. Raises OSError."""
-        for folder in (self.state_dir, self.run_dir, self._containers, self._names, self.run_dir / "containers"):
+        for folder in (self.state_dir, self.run_dir, self._kept, self._names, self._running):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def folder(self, container_id: str) -> Path:
-        """Return where a container is kept."""
-        return self._containers / container_id
-
-    def run_folder(self, container_id: str) -> Path:
-        """Return where its socket and life lock are."""
-        return self.run_dir / "containers" / container_id
 
     def ids(self) -> list[str]:
         """Return the ids of all containers that are whole, in no order."""
         try:
-            with os.scandir(self._containers) as entries:
+            with os.scandir(self._kept) as entries:
                 return [entry.name for entry in entries if not entry.name.startswith(".")]
         except FileNotFoundError:
             return []
@@ -99,7 +87,7 @@ class ContainerStore:
 
         asked is kept as it is, for clones. prepare puts more into the folder that becomes the container's.
         """
-        draft = f"{self._containers}/.{record.id}"
+        draft = f"{self._kept}/.{record.id}"
         os.mkdir(draft, 0o700)
         try:
             for name in ("rootfs", "upper", "work", "etc", "snapshots"):
@@ -161,7 +149,7 @@ class ContainerStore:
 
         It vanishes from the list at once; when_gone is called then, before what it took on the disk is deleted.
         """
-        grave = self._containers / f".{record.id}"
+        grave = self._kept / f".{record.id}"
         self.folder(record.id).rename(grave)
         self.release_name(record.name)
         shutil.rmtree(self.run_folder(record.id), ignore_errors=True)
@@ -220,73 +208,6 @@ class ContainerStore:
         except FileNotFoundError:
             raise NotFound(f"no container {container_id}") from None
 
-    def is_supervised(self, container_id: str) -> bool:
-        """Say whether a supervisor holds the container's life lock: it does so as long as it lives."""
-        try:
-            fd = os.open(self._alive(container_id), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            # Only asked, never taken: else a look at the wrong moment would keep a supervisor from its lock.
-            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(*_LIFE))
-        finally:
-            os.close(fd)
-        return bool(struct.unpack_from("h", answer)[0] != fcntl.F_UNLCK)
-
-    def supervisor_pid(self, container_id: str) -> int:
-        """Return the process that holds the life lock. Raises NotFound if nobody does."""
-        try:
-            with open(self._alive(container_id), "rb") as file:
-                answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, _flock(*_LIFE))
-        except FileNotFoundError:
-            raise NotFound(f"container {container_id} has no supervisor") from None
-        kind, _, _, _, pid = struct.unpack("hhqqi4x", answer)
-        if kind == fcntl.F_UNLCK or pid <= 0:
-            raise NotFound(f"container {container_id} has no supervisor")
-        return int(pid)
-
-    def is_orphaned(self, container_id: str) -> bool:
-        """Say whether a supervisor died here without ending its container."""
-        return self._alive(container_id).exists() and not self.is_supervised(container_id)
-
-    def hold_life_lock(self, container_id: str, *, cleaning: bool = False, timeout_s: float = 0.0) -> int:
-        """Take the life lock; returns the descriptor that holds it. Raises Busy after the time, NotFound.
-
-        Who takes it for cleaning up keeps supervisors out, and is not taken for one.
-        """
-        path, deadline = self._alive(container_id), time.monotonic() + timeout_s
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        while True:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if cleaning:
-                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _flock(*_CLEANING))  # the descriptor's: we may have threads
-                else:
-                    fcntl.fcntl(fd, fcntl.F_SETLK, _flock(*_BOTH))  # the process's: not inherited by what it forks
-            except (BlockingIOError, PermissionError):
-                os.close(fd)
-                if time.monotonic() > deadline:
-                    raise Busy(f"container {container_id} has a supervisor already") from None
-                time.sleep(0.002)
-                continue
-            with suppress(FileNotFoundError):
-                if os.stat(path).st_ino == os.fstat(fd).st_ino:
-                    break
-            os.close(fd)  # its last holder released it between our open and our lock
-        if not self.folder(container_id).exists():
-            os.close(fd)
-            shutil.rmtree(path.parent, ignore_errors=True)
-            raise NotFound(f"no container {container_id}")
-        return fd
-
-    def release_life_lock(self, container_id: str, fd: int) -> None:
-        """Say that all has ended in order."""
-        self._alive(container_id).unlink(missing_ok=True)
-        os.close(fd)
-
-    def _alive(self, container_id: str) -> Path:
-        return self.run_folder(container_id) / "alive"
-
     @contextmanager
     def making(self, *, alone: bool = False, timeout_s: float | None = None) -> Iterator[None]:
         """Hold while something is made or removed in steps; alone: while nobody does. Raises Busy after the time."""
@@ -297,8 +218,8 @@ class ContainerStore:
     def half_made(self) -> list[Path]:
         """Return folders and files that a crash left behind; true only while nobody is making anything."""
         ids = self.ids()
-        found = [path for path in _children(self._containers) if path.name.startswith(".")]
-        found += [path for path in _children(self.run_dir / "containers") if path.name not in ids]
+        found = [path for path in _children(self._kept) if path.name.startswith(".")]
+        found += [path for path in _children(self._running) if path.name not in ids]
         return found
 
     def drafts(self, container_id: str) -> list[Path]:
@@ -331,7 +252,7 @@ class ContainerStore:
 
     def _read(self, container_id: str, name: str) -> str:
         try:
-            return read_file(f"{self._containers}/{container_id}/{name}")
+            return read_file(f"{self._kept}/{container_id}/{name}")
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 raise NotFound(f"no container {container_id}") from None
@@ -413,11 +334,6 @@ def _children(folder: Path) -> list[Path]:
 def hidden(folder: Path) -> list[Path]:
     """Return what is half made or half removed in a folder; true only while nobody is making anything."""
     return [path for path in _children(folder) if path.name.startswith(".")]
-
-
-def _flock(start: int, length: int) -> bytes:
-    """Return a struct flock that asks for some bytes of a file (fcntl(2))."""
-    return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
 
 
 @contextmanager

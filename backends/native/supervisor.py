@@ -15,11 +15,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
-from backends.errors import Damaged, InnkeeperError, NotFound, StartFailed, os_error_text
-from backends.kernel import linux, procfs
+from backends.errors import InnkeeperError, NotFound, StartFailed, os_error_text
+from backends.kernel import linux
 from backends.kernel.cgroup import Cgroup, CgroupHost
 from backends.model import GuestState
 from backends.native import protocol
@@ -34,12 +33,13 @@ from backends.native.network import let_go, tidy_bridge
 from backends.native.networks.joining import leave
 from backends.native.networks.store import NetworkStore
 from backends.native.outputs import Outputs
-from backends.native.record import ContainerRecord, Status
+from backends.native.record import ContainerRecord
 from backends.native.relay.keeper import Relay
 from backends.native.requests import Requests
 from backends.native.restart import Restarts
 from backends.native.secrets import SecretKeeper
 from backends.native.session import ExecSessions
+from backends.native.standing import Standing, note_of
 from backends.native.stdin import InputPump
 from backends.native.store import LOG, ContainerStore
 from backends.native.sweep import end_kernel_side, oom_kills_of
@@ -62,7 +62,7 @@ class Supervisor:
         self._group: Cgroup | None = None
         self.init_pid = 0
         self.init_pidfd = -1
-        self.status = Status()
+        self.standing = Standing(self)
         self.selector = selectors.DefaultSelector()
         self.input: InputPump | None = None
         self.terminal_fd: int | None = None
@@ -114,7 +114,7 @@ class Supervisor:
             self._begin(client, maker)
         except StartFailed as error:
             with suppress(OSError, InnkeeperError):
-                self._end_status(error.exit_code, f"did not start: {error.message}", ran=False)
+                self.standing.ended(error.exit_code, f"did not start: {error.message}", did_run=False)
                 (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
             self.store.release_life_lock(self.id, self.alive_fd)
             raise
@@ -189,17 +189,9 @@ class Supervisor:
             self.outputs.watch(stream, fd)
         self.relay.begin()
         self.exit_code, self._note = None, ""
-        self.status = Status(
-            state=GuestState.RUNNING.value,
-            pid=self.init_pid,
-            pid_start=procfs.start_ticks(self.init_pid),
-            boot_id=procfs.boot_id(),
-            started_s=time.time(),
-            restarts=self.restarts.count,
-            health=self.health.begin(),
-        )
+        health = self.health.begin()
         self._began_s = time.monotonic()
-        self.store.write_status(self.id, self.status)
+        self.standing.runs(health=health)
         self.tell("start", restarts=self.restarts.count or None)
 
     def _listen(self) -> None:
@@ -287,7 +279,7 @@ class Supervisor:
                 return
             if pid == self.init_pid:
                 self.exit_code = exit_code_of(wait_status)
-                self._note = self.restarts.note or _note(wait_status)
+                self._note = self.restarts.note or note_of(wait_status)
             elif not self.relay.reaped(pid):
                 self.sessions.ended(pid, exit_code_of(wait_status))
 
@@ -313,20 +305,20 @@ class Supervisor:
             text = f"{oom_kills} killed for want of memory" if self._note else "killed for want of memory"
             self._note = f"{self._note}; {text}".removeprefix("; ")
         self.oom.end(oom_kills)
-        self.status = replace(self.status, oom_kills=oom_kills)
+        self.standing.lost(oom_kills)
         self.tell("die", exit_code=self.exit_code, note=self._note)
 
     def is_restarting(self, pause_s: float) -> None:
         """Put on record that it is started again after a pause, and tell those who wait for an end."""
         assert self.exit_code is not None
         with suppress(OSError, InnkeeperError):  # a full or damaged disk
-            self._end_status(self.exit_code, self._note, GuestState.RESTARTING)
+            self.standing.ended(self.exit_code, self._note, GuestState.RESTARTING)
         self.requests.tell_of_end(self.exit_code)
 
     def _finish(self) -> None:
         assert self.exit_code is not None
         with suppress(OSError, InnkeeperError):  # a full or damaged disk; the exit code is still told
-            self._end_status(self.exit_code, self._note)
+            self.standing.ended(self.exit_code, self._note)
         with suppress(OSError):
             (self.store.run_folder(self.id) / "control").unlink(missing_ok=True)
         if os.getppid() != self._spawner_pid:
@@ -354,38 +346,6 @@ class Supervisor:
         self.tell("remove")
         leave(NetworkStore(self.store.state_dir, ""), record.endpoints)
         self.requests.let_followers_go()
-
-    def set_state(self, state: GuestState) -> None:
-        """Put another live state on record."""
-        self.status = replace(self.status, state=state.value)
-        self.store.write_status(self.id, self.status)
-
-    def set_health(self, health: str) -> None:
-        """Put another state of health on record."""
-        self.status = replace(self.status, health=health)
-        self.store.write_status(self.id, self.status)
-
-    def _end_status(
-        self, exit_code: int, note: str, state: GuestState = GuestState.STOPPED, *, ran: bool = True
-    ) -> None:
-        try:
-            before = self.store.status(self.id)
-        except Damaged:
-            before = Status()
-        self.store.write_status(
-            self.id,
-            Status(
-                state=(state if ran or before.started_s else GuestState.CREATED).value,
-                boot_id=procfs.boot_id(),
-                started_s=self.status.started_s if ran and self.status.started_s else before.started_s,
-                finished_s=time.time(),
-                exit_code=exit_code,
-                oom_kills=self.status.oom_kills if ran else None,
-                note=note,
-                restarts=self.restarts.count,
-                ended_by=self.restarts.ended_by,
-            ),
-        )
 
     def _let_go_of_program(self) -> None:
         """Close our ends of what an ended program had."""
@@ -417,11 +377,3 @@ class _Teller:
         if self._client is not None:
             self._client.close()
             self._client = None
-
-
-def _note(wait_status: int) -> str:
-    if not os.WIFSIGNALED(wait_status):
-        return ""
-    number = os.WTERMSIG(wait_status)
-    known = {int(found): found.name for found in signal.Signals}
-    return f"killed by {known.get(number, f'signal {number}')}"
