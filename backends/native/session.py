@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from backends.errors import InnkeeperError, StartFailed, WrongState
 from backends.native import drivers, protocol
-from backends.native.drivers.driver import Joining
 from backends.native.options import privileges
 from backends.oci import join
 from backends.oci.errors import NotRunning
+from backends.oci.passage import Passage
 
 if TYPE_CHECKING:
     from backends.native.supervisor import Supervisor
@@ -32,7 +32,7 @@ _TIMEOUT_S = 30.0
 @dataclass(eq=False)
 class _Session:
     client: socket.socket | None
-    joining: Joining
+    joining: Passage
     deadline_s: float
     terminal_fd: int | None = None
     runs: bool = False

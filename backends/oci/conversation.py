@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from backends.errors import StartFailed
 from backends.kernel.cgroup_entrance import Entrance
 from backends.oci import messages
 from backends.oci.request import Created, CreateRequest
@@ -52,7 +51,7 @@ class Conversation:
             self._created.terminal_fd = fds[0]
         elif "seccomp" in message:
             self._send_listener(fds[0])
-        raise_failure(message)
+        messages.raise_failure(message)
 
     def _meet(self, pid: int) -> bool:
         """Take hold of init; False if it has ended and somebody has reaped it."""
@@ -121,9 +120,3 @@ class Conversation:
         with suppress(ChildProcessError):
             os.waitpid(self.stage_pid, 0)
         self.stage_pid = 0
-
-
-def raise_failure(message: dict[str, Any]) -> None:
-    """Raise StartFailed if that is what a message says."""
-    if "failed" in message:
-        raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=message.get("hint", ""))

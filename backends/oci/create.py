@@ -21,7 +21,7 @@ from backends.kernel.account import Account
 from backends.kernel.cgroup_entrance import Entrance
 from backends.oci import birth, ending, hooks, init, messages, process, rootfs, stage, steps
 from backends.oci.birth import BearInit
-from backends.oci.conversation import Conversation, raise_failure
+from backends.oci.conversation import Conversation
 from backends.oci.request import Created, CreateRequest, check_descriptors
 from backends.oci.stage import Namespaces
 from backends.oci.work import Work
@@ -60,7 +60,7 @@ def started(created: Created, recorder: Recorder | None = None, *, is_open: bool
                 messages.send(sync, {"start": True})
             while True:
                 message, _ = messages.receive(sync)
-                raise_failure(message)
+                messages.raise_failure(message)
         except messages.Closed:
             return
         except TimeoutError as error:

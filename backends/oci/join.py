@@ -10,33 +10,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import Any
 
 from backends.errors import StartFailed, os_error_text
 from backends.kernel.account import Account
-from backends.oci import joiner, messages, process
-from backends.oci.ending import end
+from backends.oci import joiner, messages, passage, process
 from backends.oci.errors import NotRunning, OciError
 from backends.oci.join_request import JoinRequest
+from backends.oci.passage import Joined, Passage
 from backends.oci.request import check_descriptors
 from backends.oci.state import start_ticks
 from backends.trace import Recorder, StepRecord
 
 __all__ = ["JoinRequest", "Joined", "Joining", "begin", "join"]
-
-
-@dataclass(slots=True)
-class Joined:
-    """A program that runs in a container; adopted by the nearest subreaper above the caller, or the caller itself."""
-
-    pid: int
-    pidfd: int
-    """The caller closes it."""
-
-    terminal_fd: int | None = None
 
 
 def join(request: JoinRequest, recorder: Recorder | None = None) -> Joined:
@@ -85,50 +74,24 @@ def _open_process(request: JoinRequest) -> int:
 
 
 def _fork(request: JoinRequest, pidfd: int, recorder: Recorder | None) -> Joining:
-    ours, theirs = messages.pair()
-    with theirs:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                ours.close()
-                for fd in request.own_fds:
-                    os.close(fd)
-                joiner.run(request, pidfd, theirs)
-            finally:
-                os._exit(0)
+    ours, pid = passage.fork(request.own_fds, lambda theirs: joiner.run(request, pidfd, theirs))
     return Joining(request, ours, pid, recorder)
 
 
-@dataclass(slots=True, eq=False)
-class Joining:
-    """A program on its way into a container."""
+class Joining(Passage):
+    """A program on its way into a container of ours."""
 
-    request: JoinRequest
-    sync: socket.socket
-    """Readable when hear() has something to do."""
+    def __init__(
+        self, request: JoinRequest, sync: socket.socket, stage_pid: int, recorder: Recorder | None = None
+    ) -> None:
+        super().__init__(sync, stage_pid)
+        self._request, self._recorder = request, recorder
 
-    stage_pid: int
-    """0 once it has ended; reaped by hear()."""
-
-    recorder: Recorder | None = None
-    pid: int = 0
-    pidfd: int = -1
-    terminal_fd: int | None = None
-    is_ready: bool = False
-
-    def hear(self) -> bool:
-        """Take one message; True when the program runs. Raises StartFailed, BlockingIOError, OSError."""
-        try:
-            message, fds = messages.receive(self.sync)
-        except messages.Closed:
-            if self.is_ready:
-                return True  # execve closed its end
-            raise StartFailed("the process died before it became the program") from None
-        if "failed" in message:
-            raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=message.get("hint", ""))
+    def take(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """Keep the stage's steps, and see to what it asks for."""
         if "steps" in message:
-            for raw in message["steps"] if self.recorder is not None else ():
-                self.recorder.keep(StepRecord(**raw))  # type: ignore[union-attr]
+            for raw in message["steps"] if self._recorder is not None else ():
+                self._recorder.keep(StepRecord(**raw))  # type: ignore[union-attr]
         elif "pid" in message:
             self._greet(int(message["pid"]))
         elif "terminal" in message:
@@ -136,8 +99,7 @@ class Joining:
         elif "seccomp" in message:
             self._send_listener(fds[0])
         elif "created" in message:
-            self.is_ready = True
-        return False
+            self.is_ready = True  # then execve closes its end
 
     def _greet(self, pid: int) -> None:
         self.pid = pid
@@ -146,22 +108,16 @@ class Joining:
         except ProcessLookupError:
             return  # it has ended, and a subreaper was faster: before that it has said why, which is heard next
         finally:
-            self._reap_stage()
-        request, recorder = self.request, self.recorder or Recorder("runtime")
+            self.reap_stage()
+        request, recorder = self._request, self._recorder or Recorder("runtime")
         recorder.run_all(process.parent_steps(request.config, request.process, pid))
         with suppress(messages.Closed):  # then it has said why, which is heard next
             messages.send(self.sync, {"go": True})
 
-    def _reap_stage(self) -> None:
-        if self.stage_pid:
-            with suppress(ChildProcessError):  # a supervisor that reaps all was faster
-                os.waitpid(self.stage_pid, 0)
-            self.stage_pid = 0
-
     def _send_listener(self, fd: int) -> None:
         from backends.oci import notify
 
-        request = self.request
+        request = self._request
         try:
             state = request.state or {
                 "ociVersion": request.config["ociVersion"],
@@ -173,23 +129,3 @@ class Joining:
             notify.send(request.config["linux"]["seccomp"], state, self.pid, fd)
         finally:
             os.close(fd)
-
-    def result(self) -> Joined:
-        """Return the program that runs; descriptors are the caller's from then on."""
-        self.sync.close()
-        self._reap_stage()
-        return Joined(self.pid, self.pidfd, self.terminal_fd)
-
-    def undo(self) -> None:
-        """End it, whatever it has become so far."""
-        self.sync.close()
-        if self.stage_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.stage_pid, signal.SIGKILL)
-            self._reap_stage()
-        if self.pidfd >= 0:
-            end(self.pid, self.pidfd)
-            self.pidfd = -1
-        if self.terminal_fd is not None:
-            os.close(self.terminal_fd)
-            self.terminal_fd = None

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from backends import quick_json
-from backends.errors import InnkeeperError, os_error_text
+from backends.errors import InnkeeperError, StartFailed, os_error_text
 from backends.kernel import packets
 from backends.kernel.mounts import RootfsFailed
 from backends.trace import Recorder, StepRecord
@@ -127,3 +127,9 @@ def failure(error: BaseException, at_work: str = "") -> dict[str, Any]:
     is_docker_code = code in (126, 127)
     hint = error.hint if isinstance(error, InnkeeperError) else ""
     return {**message, "exit_code": code if is_docker_code else 125, "hint": hint}
+
+
+def raise_failure(message: dict[str, Any]) -> None:
+    """Raise StartFailed if that is what a message says."""
+    if "failed" in message:
+        raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=message.get("hint", ""))

@@ -7,16 +7,15 @@ import os
 import secrets as random
 import signal
 import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backends.errors import StartFailed
 from backends.native.drivers import bundle, command
 from backends.native.drivers.console import ConsoleSocket
-from backends.oci import messages
-from backends.oci.ending import end
-from backends.oci.join import Joined, JoinRequest
+from backends.oci import messages, passage
+from backends.oci.join_request import JoinRequest
+from backends.oci.passage import Passage
 
 if TYPE_CHECKING:
     from backends.native.drivers.runtime import Runtime
@@ -26,79 +25,30 @@ _TIMEOUT_S = 30.0
 
 def begin(runtime: Runtime, request: JoinRequest) -> RuntimeJoining:
     """Fork the helper that calls the runtime and tells what came of it."""
-    ours, theirs = messages.pair()
-    with theirs:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                ours.close()
-                for fd in request.own_fds:
-                    os.close(fd)
-                _help(runtime, request, theirs)
-            finally:
-                os._exit(0)
-    return RuntimeJoining(ours, pid)
+    return RuntimeJoining(*passage.fork(request.own_fds, lambda theirs: _help(runtime, request, theirs)))
 
 
-@dataclass(slots=True, eq=False)
-class RuntimeJoining:
-    """A program on its way into a container."""
+class RuntimeJoining(Passage):
+    """A program on its way into a container; the stage is the helper."""
 
-    sync: socket.socket
-    stage_pid: int
-    """The helper."""
+    _is_gone = False
 
-    pid: int = 0
-    pidfd: int = -1
-    terminal_fd: int | None = None
-    _is_gone: bool = False
-
-    def hear(self) -> bool:
-        """Take one message; True when the program runs. Raises StartFailed, BlockingIOError, OSError."""
-        try:
-            message, fds = messages.receive(self.sync)
-        except messages.Closed:
-            if self.pid:
-                return True
-            raise StartFailed("the runtime died before it ran the program") from None
-        if "failed" in message:
-            raise StartFailed(message["failed"], exit_code=message["exit_code"], hint=message.get("hint", ""))
-        self.pid = int(message["pid"])
+    def take(self, message: Mapping[str, Any], fds: Sequence[int]) -> None:
+        """Take hold of the program, which runs."""
+        self.pid, self.is_ready = int(message["pid"]), True
         self.terminal_fd = fds[0] if fds else None
         try:
             self.pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:  # it has ended and been reaped already: a descriptor that stands for nothing
             self.pidfd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             self._is_gone = True
-        return False
 
-    def result(self) -> Joined:
-        """Return the program that runs."""
-        self.sync.close()
-        self._reap()
-        return Joined(self.pid, self.pidfd, self.terminal_fd)
-
-    def undo(self) -> None:
-        """End it."""
-        self.sync.close()
-        if self.stage_pid:
-            with suppress(ProcessLookupError):
-                os.kill(self.stage_pid, signal.SIGKILL)
-            self._reap()
-        if self.pidfd >= 0 and not self._is_gone:
-            end(self.pid, self.pidfd)
-        elif self.pidfd >= 0:
+    def end_program(self) -> None:
+        """Kill it, unless it has ended."""
+        if self._is_gone:
             os.close(self.pidfd)
-        self.pidfd = -1
-        if self.terminal_fd is not None:
-            os.close(self.terminal_fd)
-            self.terminal_fd = None
-
-    def _reap(self) -> None:
-        if self.stage_pid:
-            with suppress(ChildProcessError):  # a supervisor that reaps all was faster
-                os.waitpid(self.stage_pid, 0)
-            self.stage_pid = 0
+        else:
+            super().end_program()
 
 
 def _help(runtime: Runtime, request: JoinRequest, sync: socket.socket) -> None:

@@ -22,11 +22,11 @@ from backends.kernel.account import Account
 from backends.kernel.cgroup import CgroupHost
 from backends.native.drivers import bundle, command, console
 from backends.native.drivers.console import ConsoleSocket
-from backends.native.drivers.driver import Joining
 from backends.native.drivers.namespace import InNetwork
 from backends.native.secrets import PlaceSecrets
 from backends.oci.ending import end
-from backends.oci.join import JoinRequest
+from backends.oci.join_request import JoinRequest
+from backends.oci.passage import Passage
 from backends.oci.request import Created, CreateRequest
 from backends.trace import Recorder, Step
 
@@ -103,7 +103,7 @@ class RuntimeDriver:
         """Let the program run."""
         self._runtime.run(self._id, "start")
 
-    def begin_join(self, request: JoinRequest) -> Joining:
+    def begin_join(self, request: JoinRequest) -> Passage:
         """Run a further program by the runtime's exec."""
         from backends.native.drivers.joining import begin
 
