@@ -109,7 +109,7 @@ class Maker:
         try:
             message, fds = protocol.receive(self._sync)
         except protocol.Closed:
-            raise StartFailed("the process that makes it died") from None
+            raise StartFailed("the process that makes it died", hint="start it again") from None
         except TimeoutError:
             raise StartFailed(f"it was not made within {_ANSWER_S:.0f} s") from None
         if "error" in message:

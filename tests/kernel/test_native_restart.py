@@ -69,6 +69,7 @@ def test_a_program_that_ends_is_started_again_in_the_same_supervisor_with_one_lo
     native: NativeBackend, run: Run
 ) -> None:
     guest = run(*FOREVER, restart=ALWAYS)
+    wait_until(lambda: log_of(native, guest) == "up\n")
     first = now(native, guest)
     keeper = supervisor_pid(native, guest)
     assert first.pid is not None
