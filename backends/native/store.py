@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from backends.errors import AlreadyExists, Busy, Damaged, NotFound
+from backends.kernel.trees import remove_tree
 from backends.native.life_lock import LifeLocks
 from backends.native.record import ContainerRecord, Status
 
@@ -156,7 +157,7 @@ class ContainerStore(LifeLocks):
         when_gone()
         is_saved = f"{self.state_dir}/saved/"
         has_saved = bool(_children(grave / "snapshots")) or any(layer.startswith(is_saved) for layer in record.layers)
-        shutil.rmtree(grave)
+        remove_tree(grave)
         if has_saved:
             from backends.native.saved_layers import SavedLayers
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from backends.errors import Busy, Damaged, InnkeeperError, NotFound
 from backends.kernel import netlink, procfs
 from backends.kernel.cgroup import Cgroup, CgroupHost
+from backends.kernel.trees import remove_tree
 from backends.model import GuestState
 from backends.native import drivers, nat, protocol, user_network, userns
 from backends.native.images.collecting import Collector
@@ -285,6 +285,6 @@ class Sweeper:
 
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

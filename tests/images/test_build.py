@@ -295,6 +295,16 @@ def test_a_failing_step_says_which_and_leaves_nothing(bench: Workbench) -> None:
         bench.build('FROM base\nRUN ["/no/such"]\n')
 
 
+@pytest.mark.parametrize("levels", [255, 256, 1500])
+def test_folders_in_one_another_are_packed_or_refused_and_always_removed(bench: Workbench, levels: int) -> None:
+    text = f"FROM base\nRUN i=0; while [ $i -lt {levels} ]; do mkdir d; cd d; i=$((i+1)); done; touch f\n"
+    if levels == 255:
+        assert bench.build(text).layers == 2
+        return
+    with pytest.raises(InnkeeperError, match=r"line 2: RUN: .*a path in a layer has 256 parts at most"):
+        bench.build(text)
+
+
 def test_a_build_that_is_cancelled_leaves_nothing(bench: Workbench) -> None:
     bench.watcher.enough = lambda progress: "  begun" in bench.watcher.lines
     with pytest.raises(Cancelled):

@@ -150,6 +150,13 @@ def test_a_cache_is_freed_with_the_build_cache_and_counted_before(bench: Workben
     assert "  big" not in bench.lines
 
 
+def test_a_cache_is_freed_however_deep_it_is(bench: Workbench) -> None:
+    bench.build(f"FROM base\nRUN {CACHE} cd /c; i=0; while [ $i -lt 1500 ]; do mkdir d; cd d; i=$((i+1)); done\n")
+    assert bench.native.image_prune(PruneOptions(build_cache=True), R, dry_run=True).caches == 1
+    assert bench.native.image_prune(PruneOptions(build_cache=True), R).caches == 1
+    assert not (bench.native._config.state_dir / "build-caches").exists()
+
+
 def _building(bench: Workbench, text: str, name: str) -> tuple[threading.Thread, Followed]:
     """Begin a build beside others, once its RUN says `begun`."""
     file, watcher = bench.write(name, text), Followed()

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from backends.errors import Busy
+from backends.kernel.trees import remove_tree
 from backends.native.images.rootfs import size_of
 
 _WAIT_S = 0.1
@@ -89,7 +89,7 @@ def size(state_dir: Path) -> tuple[int, int]:
 def remove(state_dir: Path) -> tuple[int, int]:
     """Remove all, and return how many there were and their bytes on disk. The caller is Blobs.collecting()."""
     found = size(state_dir)
-    shutil.rmtree(state_dir / "build-caches", ignore_errors=True)
+    remove_tree(state_dir / "build-caches", ignore_errors=True)
     return found
 
 

@@ -25,6 +25,9 @@ LEVEL = 3
 """Of gzip: half the time of the usual 6, for a few per cent more bytes."""
 
 _BLOCK = 1 << 20
+_DEEPEST = 256
+"""Parts of a path; no layer with more is unpacked here either (layers/unpack.py)."""
+
 _MARKS = ("trusted.overlay.", "user.overlay.")
 _KEPT = ("user.", "security.capability")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -110,6 +113,8 @@ class _Packer:
     def _add(self, folder: int, name: str, above: str, path: str) -> None:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
         kind = stat.S_IFMT(found.st_mode)
+        if path.count("/") >= _DEEPEST:
+            raise InnkeeperError(f"/{path[:60]}… is too deep: a path in a layer has {_DEEPEST} parts at most")
         if name.startswith(".wh."):
             raise InnkeeperError(f"/{path}: no layer can hold a name that begins with .wh.: it means a deletion")
         if kind == stat.S_IFCHR and found.st_rdev == 0:

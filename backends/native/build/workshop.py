@@ -10,11 +10,11 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from backends.kernel.trees import remove_tree
 from backends.native.store import ContainerStore
 
 LABEL = "io.innkeeper.build"
@@ -81,6 +81,6 @@ def lives(state_dir: Path, build_id: str) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder, ignore_errors=True)
     with suppress(OSError):
         folder.parent.rmdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from backends.kernel import rooted
@@ -17,16 +18,17 @@ def size_of(folder: Path, check: Callable[[], object] = lambda: None) -> int:
     """
     seen: set[tuple[int, int]] = set()
     total = 0
-    for parent, folders, files in os.walk(folder):
-        check()
-        for name in (*folders, *files):
-            try:
-                found = os.lstat(os.path.join(parent, name))
-            except FileNotFoundError:  # removed meanwhile
-                continue
-            if (found.st_dev, found.st_ino) not in seen:
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_blocks * 512
+    waiting = [os.fspath(folder)]
+    while waiting:
+        # What is gone again does not count, nor what is nested deeper than a path can say.
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                found = entry.stat(follow_symlinks=False)
+                if (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    total += found.st_blocks * 512
+                if stat.S_ISDIR(found.st_mode):
+                    waiting.append(entry.path)
     return total
 
 
