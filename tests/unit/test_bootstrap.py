@@ -19,14 +19,21 @@ pytestmark = pytest.mark.timeout(90)  # making an environment takes some seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = "requirements.lock"
+NOTHING = "# digest: 1111222233334444\n# nothing\n"
+"""A lock of no packages, so that nothing is fetched."""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with a lock of no packages, so that nothing is fetched."""
-    root = tmp_path / "a checkout"
+    """A checkout."""
+    return a_checkout(tmp_path)
+
+
+def a_checkout(folder: Path) -> Path:
+    """Make a checkout in a folder."""
+    root = folder / "a checkout"
     root.mkdir()
-    (root / LOCK).write_text("# digest: 1111222233334444\n# nothing\n")
+    (root / LOCK).write_text(NOTHING)
     return root
 
 
@@ -34,6 +41,22 @@ def checkout(tmp_path: Path) -> Path:
 def venv(checkout: Path) -> Environment:
     """Its environment, not made yet."""
     return Environment(checkout / ".venv", checkout)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """One for all tests of a set-up that is not the first."""
+    root = a_checkout(tmp_path_factory.mktemp("lasting"))
+    return Environment(root / ".venv", root)
+
+
+@pytest.fixture
+def made(lasting: Environment, capsys: pytest.CaptureFixture[str]) -> Environment:
+    """An environment that is made, and whole."""
+    (lasting.folder.parent / LOCK).write_text(NOTHING)
+    lasting.ensure(LOCK)
+    said(capsys)
+    return lasting
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -50,23 +73,18 @@ def test_the_first_set_up_makes_an_environment_and_says_so(
     assert [line.split()[1] for line in said(capsys)] == ["making", "installing"]
 
 
-def test_a_second_set_up_does_nothing(venv: Environment, capsys: pytest.CaptureFixture[str]) -> None:
-    venv.ensure(LOCK)
-    said(capsys)
-
-    venv.ensure(LOCK)
+def test_a_second_set_up_does_nothing(made: Environment, capsys: pytest.CaptureFixture[str]) -> None:
+    made.ensure(LOCK)
 
     assert said(capsys) == []
 
 
 def test_a_changed_lock_is_installed_into_the_environment_that_is_there(
-    venv: Environment, checkout: Path, capsys: pytest.CaptureFixture[str]
+    made: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venv.ensure(LOCK)
-    said(capsys)
-    (checkout / LOCK).write_text("# digest: 5555666677778888\n# nothing\n")
+    (made.folder.parent / LOCK).write_text("# digest: 5555666677778888\n# nothing\n")
 
-    venv.ensure(LOCK)
+    made.ensure(LOCK)
 
     assert [line.split()[1] for line in said(capsys)] == ["installing"]
 
@@ -86,16 +104,14 @@ def _python_replaced(venv: Environment) -> None:
 
 @pytest.mark.parametrize("happened", [_killed_while_made, _killed_while_installing, _python_replaced])
 def test_an_environment_that_is_not_whole_is_made_anew(
-    venv: Environment, happened: Callable[[Environment], None], capsys: pytest.CaptureFixture[str]
+    made: Environment, happened: Callable[[Environment], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    venv.ensure(LOCK)
-    (venv.folder / f"{LOCK}.stamp").unlink()
-    happened(venv)
-    said(capsys)
+    (made.folder / f"{LOCK}.stamp").unlink()
+    happened(made)
 
-    venv.ensure(LOCK)
+    made.ensure(LOCK)
 
-    assert venv.holds(LOCK)
+    assert made.holds(LOCK)
     assert said(capsys)[0].startswith("inn: making a virtual environment")
 
 
@@ -120,13 +136,13 @@ def test_two_set_ups_at_once_make_one_environment(venv: Environment, capsys: pyt
     assert sum("making" in line for line in said(capsys)) == 1
 
 
-def test_what_pip_cannot_install_fails_in_its_own_words(venv: Environment, checkout: Path) -> None:
-    (checkout / LOCK).write_text("# digest: 1111222233334444\n./no/such/thing.whl --hash=sha256:00\n")
+def test_what_pip_cannot_install_fails_in_its_own_words(made: Environment) -> None:
+    (made.folder.parent / LOCK).write_text("# digest: 9999000099990000\n./no/such/thing.whl --hash=sha256:00\n")
 
     with pytest.raises(SetUpFailed, match="pip failed"):
-        venv.ensure(LOCK)
+        made.ensure(LOCK)
 
-    assert not venv.holds(LOCK)
+    assert not made.holds(LOCK)
 
 
 def test_the_build_tool_is_taken_out_of_the_lock_with_its_hashes() -> None:
