@@ -322,7 +322,9 @@ def test_a_build_that_is_cancelled_leaves_nothing(bench: Workbench) -> None:
         ("COPY --chown=nobodyhere Dockerfile /x", "line 2: COPY: --chown=nobodyhere: no user"),
         ("COPY Dockerfile /bin", "x"),
         ("COPY --from=host /x /x", "line 2: --from=host"),
-        ("COPY Dockerfile /etc/passwd/x", "line 2: COPY"),
+        ("COPY Dockerfile /etc/passwd/x", "line 2: COPY: /etc/passwd in the image is no folder"),
+        ("COPY . /etc/passwd/x/", "line 2: COPY: /etc/passwd in the image is no folder"),
+        ("WORKDIR /etc/passwd/x", "line 2: WORKDIR: /etc/passwd in the image is no folder"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_line(bench: Workbench, line: str, says: str) -> None:

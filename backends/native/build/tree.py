@@ -166,6 +166,8 @@ class Tree:
             return open_in_root(self._root, folder or "/", os.O_PATH | os.O_DIRECTORY), name
         except FileNotFoundError:
             make_folders(self._root, folder, self._rules.owner or (0, 0))
+        except NotADirectoryError:
+            raise _no_folder(folder) from None
         return open_in_root(self._root, folder or "/", os.O_PATH | os.O_DIRECTORY), name
 
     def _add_file(self, folder: int, name: str, path: str) -> None:
@@ -298,9 +300,13 @@ def make_folders(root: int, path: str, owner: tuple[int, int], mode: int = 0o755
     parts = [part for part in path.split("/") if part]
     for count in range(1, len(parts) + 1):
         place = "/" + "/".join(parts[:count])
-        with suppress(FileNotFoundError):
+        try:
             os.close(open_in_root(root, place, os.O_PATH | os.O_DIRECTORY))
             continue
+        except FileNotFoundError:
+            pass
+        except NotADirectoryError:
+            raise _no_folder(place) from None
         make_directory(root, place, mode)
         fd = open_in_root(root, place, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -308,6 +314,10 @@ def make_folders(root: int, path: str, owner: tuple[int, int], mode: int = 0o755
             os.fchmod(fd, mode)
         finally:
             os.close(fd)
+
+
+def _no_folder(place: str) -> InnkeeperError:
+    return InnkeeperError(f"{place} in the image is no folder, nor leads to one", hint="choose another destination")
 
 
 @contextmanager
