@@ -21,7 +21,7 @@ async def open_form(driver: Driver, image: str = "postgres") -> CreateScreen:
     screen = driver.app.screen
     assert isinstance(screen, CreateScreen)
     await driver.see("$ inn ")
-    await driver.until(lambda: screen.focused is not None)
+    await driver.until(lambda: screen.row("name").input.has_focus)
     return screen
 
 
