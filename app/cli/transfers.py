@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from app.cli.asking import asked
 from app.cli.operating import add_trace_option, tracing
 from backends.assets import LoggingIn, Transferring
 from backends.errors import InnkeeperError, UsageError
@@ -187,7 +188,7 @@ def _credentials(args: argparse.Namespace) -> tuple[str, str]:
             raise UsageError("--password-stdin needs --username")
         password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
-        user = args.username or _asked("Username: ")
+        user = args.username or asked("Username: ")
         from getpass import getpass
 
         args.username, password = user, getpass("Password: ")
@@ -196,9 +197,3 @@ def _credentials(args: argparse.Namespace) -> tuple[str, str]:
     if not args.username or not password:
         raise UsageError("login: neither the user's name nor the password may be empty")
     return args.username, password
-
-
-def _asked(question: str) -> str:
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    return sys.stdin.readline().strip()

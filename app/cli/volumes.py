@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.cli.asking import agreed
 from app.cli.figures import NONE, age_text, bytes_text, time_text
 from app.cli.operating import add_trace_option, tracing, wait_for
 from app.cli.run_values import labels
@@ -42,7 +43,8 @@ def volume_verb_arguments(parser: argparse.ArgumentParser) -> None:
     removing = _act(acts, "rm", "remove volumes that no guest has, with their files")
     removing.add_argument("-f", "--force", action="store_true", help="one that is not there is no error")
     removing.add_argument("names", metavar="VOLUME", nargs="+")
-    pruning = _act(acts, "prune", "remove all volumes that no guest has, with their files; nothing is asked")
+    pruning = _act(acts, "prune", "remove all volumes that no guest has, with their files")
+    pruning.add_argument("-f", "--force", action="store_true", help="do not ask before")
     pruning.add_argument("--dry-run", action="store_true", help="only say which those are")
 
 
@@ -87,13 +89,19 @@ def _remove(args: argparse.Namespace, context: Context, station: Workstation, ba
 
 
 def _prune(args: argparse.Namespace, context: Context, station: Workstation, backend: Backend) -> int:
-    gone = wait_for(context, station.submit("volume.prune", backend=backend.name, dry_run=args.dry_run))
-    assert isinstance(gone, Sequence)
-    for name in gone:
-        context.out.line(name)
-    if not gone:
+    unused = wait_for(context, station.submit("volume.prune", backend=backend.name, dry_run=True))
+    assert isinstance(unused, Sequence)
+    if not unused:
         context.talk.note("no volume is without guests")
-    return 0
+    if args.dry_run:
+        for name in unused:
+            context.out.line(name)
+        return 0
+    if unused and not args.force and not agreed(f"Remove, with their files: {', '.join(unused)}?"):
+        context.talk.note("no volume was removed (-f does not ask)")
+        return 1
+    args.names, args.force = unused, True
+    return _remove(args, context, station, backend)
 
 
 def _list(

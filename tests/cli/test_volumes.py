@@ -38,9 +38,19 @@ def test_a_volume_is_made_pruned_and_removed(inn: Inn) -> None:
     assert inn("volume", "create", "--label", "a=b", "shop").out == "shop\n"
     assert inn("volume", "create").out.strip()
     assert inn("volume", "prune", "--dry-run").out == "old-backups\n"
-    assert inn("volume", "prune").out == "old-backups\n"
+    assert inn("volume", "prune", "-f").out == "old-backups\n"
     assert inn("volume", "rm", "old-backups").out == "old-backups\n"
     assert (inn("volume", "rm", "-f", "moon").code, inn("volume", "rm", "-f", "moon").err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "answer, gone", [(b"y\n", "old-backups\n"), (b"yes", "old-backups\n"), (b"n\n", ""), (b"", "")]
+)
+def test_pruning_volumes_asks_first_and_names_them(inn: Inn, answer: bytes, gone: str) -> None:
+    done = inn("volume", "prune", stdin=answer)
+
+    assert "Remove, with their files: old-backups? [y/N]" in done.err
+    assert (done.out, done.code) == (gone, 0 if gone else 1)
 
 
 @pytest.mark.parametrize(
