@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,8 @@ from typing import Any
 from backends.errors import Busy, Damaged
 from backends.kernel.idmap import IdRange
 from backends.kernel.mapped_overlay import Owners
+from backends.kernel.trees import remove_tree
+from backends.native.images.rootfs import size_of
 from backends.native.layers.replicating import LayerCopy
 from backends.native.layers_in_use import layers_in_use
 from backends.native.owners import owners_in
@@ -66,7 +67,7 @@ class SavedLayers:
             self._describe(draft, owners)
             return LayerCopy(source, draft, CONTENT)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            remove_tree(draft, ignore_errors=True)
             raise
 
     def keep(self, draft: Path) -> str:
@@ -122,7 +123,7 @@ class SavedLayers:
         except (Busy, Damaged):
             return []
         for grave in graves:
-            shutil.rmtree(grave, ignore_errors=True)
+            remove_tree(grave, ignore_errors=True)
         return [grave.name.removeprefix(".") for grave in graves]
 
     def half_made(self) -> list[Path]:
@@ -154,20 +155,21 @@ class SavedLayers:
             yield
 
 
+class _TakesLongError(Exception):
+    """There are more files than can be looked at in time."""
+
+
 def _size_of(folder: str, deadline_s: float) -> int | None:
-    """Return the bytes on disk of a tree, hard links once."""
-    seen: set[int] = set()
-    total = 0
-    for parent, folders, files in os.walk(folder):
+    """Return the bytes on disk of a tree; None if that is not known by then."""
+
+    def check() -> None:
         if time.monotonic() > deadline_s:
-            return None
-        for name in (*folders, *files):
-            with suppress(FileNotFoundError):
-                found = os.lstat(f"{parent}/{name}")
-                if found.st_ino not in seen:
-                    seen.add(found.st_ino)
-                    total += found.st_blocks * 512
-    return total
+            raise _TakesLongError
+
+    try:
+        return size_of(Path(folder), check)
+    except _TakesLongError:
+        return None
 
 
 def _range(entry: Sequence[int]) -> IdRange:

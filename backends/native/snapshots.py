@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +26,7 @@ from typing import Any
 from backends.errors import AlreadyExists, Damaged, InnkeeperError, NotFound
 from backends.kernel.mapped_overlay import Owners
 from backends.kernel.mounts import MOST_LAYERS
+from backends.kernel.trees import remove_tree
 from backends.model import Snapshot
 from backends.native.layers.replicating import LayerCopy
 from backends.native.owners import owners_in
@@ -131,7 +131,7 @@ class Snapshots:
             write_file(draft / SNAPSHOT_FILE, json.dumps(taken | {"layers": layers, "own": own}))
             draft.rename(self._snapshots / taken["name"])
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            remove_tree(draft, ignore_errors=True)
         write_file(self._folder / RECORD, record.to_json())
 
     def restore(self, name: str, recorder: Recorder) -> None:
@@ -178,7 +178,7 @@ class Snapshots:
                 write_file(other / SNAPSHOT_FILE, json.dumps(described | {"parent": parent}))
         grave = self._snapshots / f".{name}.{new_id()}"
         path.rename(grave)
-        shutil.rmtree(grave)
+        remove_tree(grave)
 
     def collect(self) -> None:
         """Remove the layers that nobody needs any more."""

@@ -25,6 +25,7 @@ from typing import Any
 
 from backends.errors import Damaged
 from backends.kernel.mounts import KernelStep
+from backends.kernel.trees import remove_tree
 from backends.native.layers_in_use import PENDING
 from backends.native.record import ContainerRecord
 from backends.native.saved_layers import SavedLayers
@@ -134,7 +135,7 @@ def forget_old(folder: Path) -> None:
     """Delete writable layers that were put aside."""
     for name in os.listdir(folder):
         if name.startswith(".upper."):
-            shutil.rmtree(folder / name, ignore_errors=True)
+            remove_tree(folder / name, ignore_errors=True)
 
 
 def _undo_old_restore(folder: Path) -> None:
@@ -142,7 +143,7 @@ def _undo_old_restore(folder: Path) -> None:
     upper, old = folder / "upper", folder / ".upper.old"
     with suppress(FileNotFoundError):
         if upper.exists():
-            shutil.rmtree(old)
+            remove_tree(old)
         else:
             old.rename(upper)
 

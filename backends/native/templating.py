@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Any
 from backends.container import Secret
 from backends.errors import AlreadyExists, Damaged, NotFound
 from backends.image import Template
+from backends.kernel.trees import remove_tree
 from backends.model import Guest, GuestRef
 from backends.native import asked as asked_json
 from backends.native import spec, volumes
@@ -71,7 +71,7 @@ class Templating(Cloning):
                     write_file(draft / _FILE, json.dumps(content))
                     _rename(draft, target, name)
             finally:
-                shutil.rmtree(draft, ignore_errors=True)
+                remove_tree(draft, ignore_errors=True)
         return self._as_template(name, content, ())
 
     def template_use(self, template: str, name: str | None, recorder: Recorder) -> Guest:
@@ -93,7 +93,7 @@ class Templating(Cloning):
             self._kept(name)
             grave = self._templates / f".{name}.{new_id()}"
             (self._templates / name).rename(grave)
-        shutil.rmtree(grave, ignore_errors=True)
+        remove_tree(grave, ignore_errors=True)
         SavedLayers(self._store.state_dir).collect()
 
     @property

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from backends.errors import AlreadyExists, Busy, NotFound
+from backends.kernel.trees import remove_tree
 from backends.native.locking import locked
 from backends.native.spec import check_name
 from backends.native.store import hidden, new_id, read_file, write_file
@@ -130,7 +131,7 @@ class VolumeStore:
                 (self._folder / name).rename(grave)
         except FileNotFoundError:
             raise NotFound(f"there is no volume {name}", hint="inn volume ls lists them") from None
-        shutil.rmtree(grave, ignore_errors=True)
+        remove_tree(grave, ignore_errors=True)
 
     def half_made(self) -> list[Path]:
         """Return folders that a crash left behind; true only while nobody is making or removing anything."""

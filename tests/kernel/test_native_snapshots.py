@@ -89,3 +89,23 @@ def test_names_that_make_no_sense_change_nothing(native: NativeBackend, run: Run
     assert now(native, guest).state is GuestState.RUNNING
     folder = root / "containers" / guest.ref.id / "snapshots"
     assert [path.name for path in folder.iterdir()] == ["one"]
+
+
+def test_what_holds_very_deep_folders_is_removed_all_the_same(
+    native: NativeBackend, run: Run, output_of: Output, root: Path
+) -> None:
+    guest = run("sleep", "1000", network="none", volumes=("box:/box",))
+    for top in ("/root", "/box"):
+        output_of(guest, f"cd {top}; n=0; while [ $n -lt 1200 ]; do mkdir d; cd d; n=$((n + 1)); done")
+    native.stop(guest.ref, R, timeout_s=0.1)
+    native.snapshot_create(guest.ref, "first", R)
+    native.template_create(guest.ref, "model", R)
+
+    native.snapshot_restore(guest.ref, "first", R)
+    native.snapshot_remove(guest.ref, "first", R)
+    native.template_remove("model", R)
+    native.remove(guest.ref, R)
+    native.volume_remove("box", R)
+
+    assert native.clean(R) == []
+    assert [path for path in root.rglob("d/d") if "images" not in path.parts] == []

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from backends.container import ContainerSpec
-from backends.errors import AlreadyExists, Busy, InnkeeperError, NotFound, UsageError
+from backends.errors import AlreadyExists, Busy, Cancelled, InnkeeperError, NotFound, UsageError
 from backends.model import Guest
 from backends.native.backend import NativeBackend
 from backends.native.locking import locked
-from backends.trace import Recorder
+from backends.trace import Recorder, Watcher
 from backends.volume import VolumeSpec
 from tests.tools.dying import dies_at
 from tests.tools.needs import needs
@@ -80,6 +80,14 @@ def test_names_are_claimed_by_one_and_checked(native: NativeBackend) -> None:
     assert {each.name for each in native.volumes()} == {"box", unnamed.name}
 
 
+class HadEnough(Watcher):
+    """Gives up whatever it follows."""
+
+    @property
+    def has_enough(self) -> bool:
+        return True
+
+
 def test_its_size_is_what_its_files_take(native: NativeBackend, run: Run, output_of: Output) -> None:
     guest = run("sleep", "1000", network="none", volumes=("box:/data",))
     before = native.volume_size("box", R)
@@ -88,6 +96,8 @@ def test_its_size_is_what_its_files_take(native: NativeBackend, run: Run, output
     assert native.volume_size("box", R) - before >= 3_000_000
     with pytest.raises(NotFound):
         native.volume_size("moon", R)
+    with pytest.raises(Cancelled):
+        native.volume_size("box", Recorder("test", watcher=HadEnough()))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ def size_of(folder: Path, check: Callable[[], object] = lambda: None) -> int:
     total = 0
     waiting = [os.fspath(folder)]
     while waiting:
+        check()
         # What is gone again does not count, nor what is nested deeper than a path can say.
         with suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:

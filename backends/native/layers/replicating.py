@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from types import TracebackType
 
 from backends.errors import InnkeeperError
 from backends.kernel.mounts import KernelStep
+from backends.kernel.trees import remove_tree
 from backends.trace import Recorder
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -91,4 +91,4 @@ class LayerCopy:
         self._process.kill()
         with suppress(BrokenPipeError):
             self._process.communicate()
-        shutil.rmtree(self._draft, ignore_errors=True)
+        remove_tree(self._draft, ignore_errors=True)
