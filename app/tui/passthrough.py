@@ -62,8 +62,8 @@ def pass_through(session: ExecSession, title: str, *, stdin: int = 0, stdout: in
     try:
         if session.terminal_fd is None:
             raise Unsupported(f"{title}: it has no terminal")
-        _write(stdout, f"\x1b[2J\x1b[H[{title}; Ctrl-] comes back to Innkeeper]\r\n".encode())
         with _raw(stdin), _signals(session, outcome, stdin) as wake:
+            _write(stdout, f"\x1b[2J\x1b[H[{title}; Ctrl-] comes back to Innkeeper]\r\n".encode())
             _pump(session.terminal_fd, stdin, stdout, wake, outcome)
     finally:
         session.close()

@@ -96,8 +96,8 @@ class Driver:
         await self.press("enter")
 
     async def asked(self) -> None:
-        """Wait for a question that is to be confirmed."""
-        await self.until(lambda: isinstance(self.app.screen, Confirm))
+        """Wait for a question that is to be confirmed, and until it is to be seen."""
+        await self.until(lambda: isinstance(self.app.screen, Confirm) and self.text.strip())
 
     async def of_each(self, names: Iterable[str], holds: Callable[[Guest], Any]) -> None:
         """Wait until it holds of each of these guests and nothing more is done to them."""

@@ -57,7 +57,7 @@ async def test_two_shows_images_with_sizes_and_users_and_one_goes_back(open_scre
     async with open_screen() as driver:
         await look(driver, "2", "nginx:latest")
         assert "web-1" in driver.line_with("nginx:latest")
-        assert "<no name>" in driver.text
+        await driver.see("<no name>")
         await driver.see("prune frees")
         await driver.press("1")
         await driver.see("STATE")

@@ -86,6 +86,15 @@ async def test_what_only_the_backend_knows_is_said_too(open_screen: Open) -> Non
         assert screen.row("name").input.value == "db"
 
 
+async def test_what_is_typed_while_the_image_is_asked_is_kept(open_screen: Open) -> None:
+    async with open_screen(size=SMALL) as driver:
+        screen = await open_form(driver)
+        screen.row("name").input.insert_text_at_cursor("shop")
+        screen._take_facts("postgres", {"Env": ["A=1"]}, [], [])  # the answer comes before the letters are heard of
+        await driver.see("--name shop")
+        assert screen.row("name").input.value == "shop"
+
+
 async def test_esc_by_mistake_loses_nothing(open_screen: Open) -> None:
     async with open_screen(size=SMALL) as driver:
         await open_form(driver)
@@ -110,7 +119,7 @@ async def test_buttons_and_switches_all_fit_a_small_terminal(open_screen: Open) 
     async with open_screen(size=SMALL) as driver:
         await open_form(driver)
         for text in ("Create and start", "--init", "-t terminal", "Restart"):
-            assert text in driver.text
+            await driver.see(text)
 
 
 @pytest.mark.parametrize("key", ["down", "enter"])

@@ -27,7 +27,7 @@ async def test_enter_shows_what_a_guest_is_uses_and_may_use(open_screen: Open) -
         await driver.see("Use and limits")
         guest = driver.guest("db")
         for text in (guest.ref.id, guest.addresses[0], "postgres", "running", "of 256M"):
-            assert text in driver.text
+            await driver.see(text)
         await driver.press("escape")
         await driver.see("STATE")
 
@@ -37,7 +37,7 @@ async def test_a_wide_terminal_shows_charts_of_the_selected_guest_beside_the_tab
         await driver.see("Net receive")
         await driver.choose("db")
         await driver.until(lambda: "db" in driver.lines[1].split()[-1])
-        assert "STATE" in driver.lines[1]
+        await driver.until(lambda: "STATE" in driver.lines[1])
         await driver.press("d")
         await driver.until(lambda: "Net receive" not in driver.text)
 
@@ -47,7 +47,7 @@ async def test_charts_draw_the_limit_as_a_line(open_screen: Open) -> None:
         await open_tab(driver, "db", "enter")
         await driver.press("2")
         await driver.see("limit │─")
-        assert any("⣿" in line for line in driver.lines)
+        await driver.see("⣿")
 
 
 async def test_numbers_and_brackets_change_the_page(open_screen: Open) -> None:
@@ -136,7 +136,7 @@ async def test_snapshots_are_made_restored_and_removed_after_a_question(open_scr
         await driver.until(lambda: next(s for s in backend.snapshots(ref) if s.name == "one").is_current)
         await driver.press("G", "D")
         await driver.asked()
-        assert "two" in driver.text
+        await driver.see("two")
         await driver.press("y")
         await driver.until(lambda: [s.name for s in backend.snapshots(ref)] == ["one"])
         await driver.until(lambda: "└─ two" not in driver.text)
@@ -175,7 +175,7 @@ async def test_every_page_shows_a_stopped_guest_without_trouble(open_screen: Ope
         await open_tab(driver, "queue", "enter")
         await driver.press(key)
         await driver.pilot.pause(0.3)
-        assert "queue" in driver.lines[1]
+        await driver.until(lambda: "queue" in driver.lines[1])
 
 
 async def test_the_line_of_keys_shows_what_the_page_in_view_understands(open_screen: Open) -> None:
@@ -186,7 +186,7 @@ async def test_the_line_of_keys_shows_what_the_page_in_view_understands(open_scr
         await driver.press("5")
         await driver.press("tab")
         await driver.until(lambda: "Enter restore" in driver.lines[-1] and "D remove it" in driver.lines[-1])
-        assert driver.lines[-1].count(" D ") == 1
+        await driver.until(lambda: driver.lines[-1].count(" D ") == 1)
         await driver.press("l")
         await driver.until(lambda: "f follow" in driver.lines[-1] and "/ search" in driver.lines[-1])
 
@@ -216,8 +216,8 @@ async def test_tabs_keep_their_words_on_a_narrow_terminal(open_screen: Open) -> 
         await driver.choose("db")
         await driver.press("enter")
         await driver.see("1 Overview")
-        assert "2 Char" in driver.lines[1]
-        assert "8 Insp" in driver.lines[1]
+        await driver.until(lambda: "2 Char" in driver.lines[1])
+        await driver.until(lambda: "8 Insp" in driver.lines[1])
 
 
 async def test_charts_that_show_nothing_leave_their_height_to_the_others(open_screen: Open) -> None:

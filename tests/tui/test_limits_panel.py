@@ -78,7 +78,7 @@ async def test_a_memory_limit_below_use_warns_first_and_is_not_set_when_declined
         await driver.press("equals_sign")
         await driver.answer("2M")
         await driver.asked()
-        assert "web-1" in driver.text
+        await driver.see("web-1")
         await driver.press("n")
         await driver.until(lambda: not isinstance(driver.app.screen, Confirm))
         assert limits(driver, "web-1").memory_bytes is None
@@ -109,7 +109,7 @@ async def test_u_takes_the_change_back_and_ctrl_r_makes_it_again(open_screen: Op
 async def test_what_cannot_be_set_is_told_with_the_reason(open_screen: Open) -> None:
     async with open_screen() as driver:
         editor = await open_panel(driver, "win11-office")
-        assert "processes belong to the guest" in driver.text
+        await driver.see("processes belong to the guest")
         await go_to(driver, editor, "pids")
         await driver.press("minus")
         await driver.see("Tasks: processes belong to the guest")

@@ -71,7 +71,7 @@ async def test_the_state_cell_itself_says_that_a_guest_was_seen_some_time_ago(
         backend.faults.die("the daemon was stopped")
         await driver.until(lambda: re.search(r"\? \d+s ago +db ", driver.line_with(" db ")))
         assert "running" not in driver.line_with(" db ")[:20]
-        assert "✗ simulated lost" in driver.lines[0]
+        await driver.until(lambda: "✗ simulated lost" in driver.lines[0])
         backend.faults.revive()
         await driver.until(lambda: "● running" in driver.line_with(" db "))
 

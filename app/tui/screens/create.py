@@ -54,6 +54,9 @@ class CreateScreen(BaseScreen):
     CreateScreen #meaning { margin: 1 0 0 0; }
     CreateScreen #line { height: 3; margin: 1 0 0 0; }
     """
+    AUTO_FOCUS = ""
+    """The first field would have the keys for a moment, and letters meant for the name."""
+
     ALWAYS_HINTS = (("Esc", "back"), ("F1", "help"))
     MORE_HINTS = (("Tab", "next"), ("F10", "create and start"), ("F9", "create"), ("^Y", "copy the command line"))
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -140,9 +143,12 @@ class CreateScreen(BaseScreen):
         """A line of the form."""
         return self.query_one(f"#field-{name}", FormRow)
 
-    def _put(self) -> None:
+    def _put(self, before: Draft | None = None) -> None:
+        """Write the draft into the fields; but what was typed since they showed `before`, and is to be heard of yet."""
         for each in FIELDS:
-            self.row(each.name).put(self.draft.text(each.name))
+            row = self.row(each.name)
+            if before is None or row.input.value == before.text(each.name):
+                row.put(self.draft.text(each.name))
         on = frozenset(index for index, (name, _, _) in enumerate(SWITCHES) if name in self.draft.switches)
         self.query_one("#switches", ChoiceRow).turn_on(on)
 
@@ -217,11 +223,11 @@ class CreateScreen(BaseScreen):
         self.row("network").suggest(networks)
         if config is None or image != self.draft.text("image").strip():
             return
-        defaults = ImageDefaults.of(config)
-        self.draft = self.draft.filled(defaults)
+        defaults, before = ImageDefaults.of(config), self.draft
+        self.draft = before.filled(defaults)
         if defaults.command:
             self.row("command").hint(f"the image's own: {clean(defaults.command)}")
-        self._put()
+        self._put(before)
         self._look()
 
     # ---- looking at what is written
@@ -313,8 +319,9 @@ class CreateScreen(BaseScreen):
     @on(ChoiceRow.Chosen)
     def _chosen(self, event: ChoiceRow.Chosen) -> None:
         if event.row.id == "switches":
-            self.draft = self.draft.flipped(SWITCHES[event.index][0])
-            self._put()
+            before = self.draft
+            self.draft = before.flipped(SWITCHES[event.index][0])
+            self._put(before)
             self._look()
         elif event.index == 2:
             self.action_anew()
