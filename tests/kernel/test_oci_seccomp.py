@@ -176,12 +176,12 @@ def test_calls_newer_than_the_profile_do_not_exist_rather_than_being_forbidden(c
 def test_a_32_bit_call_is_no_way_around_a_filter(bundle: Bundle) -> None:
     source = bundle.folder / "old.c"
     source.write_text(
-        '#include <stdio.h>\nint main(void) { int r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(39), "b"("/tmp/x"),'
+        '#include <stdio.h>\nint main(void) { int r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(39), "b"("x"),'
         ' "c"(0755)); printf("%d\\n", r); return 0; }'
     )
     target = str(bundle.folder / "rootfs" / "bin" / "old")
     subprocess.run(["gcc", "-static", "-o", target, str(source)], check=True, timeout=60, capture_output=True)
-    if subprocess.run([target], capture_output=True).stdout not in (b"0\n", b"-17\n"):
+    if subprocess.run([target], capture_output=True, cwd=bundle.folder).stdout not in (b"0\n", b"-17\n"):
         pytest.skip("this kernel has no 32-bit calls")
     bundle.process["args"] = ["old"]
     rules = (rule("mkdir", "SCMP_ACT_ERRNO", errnoRet=71),)
