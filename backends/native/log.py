@@ -165,10 +165,19 @@ def follow(
 ) -> Iterator[LogLine]:
     """Yield the log as it grows, until the guest has ended and all is read, or stop() says so.
 
-    The files stay open: what was written is read to the end even if the guest is removed meanwhile.
+    The files are opened by the call, and stay open: nothing that is written from then on is missed, and all of it is
+    read to the end even if the guest is removed meanwhile.
     """
-    with RotatedFile(path) as file:
-        yield from _parsed(file.lines(None if tail is None else _start_of_tail, tail or 0))
+    opened = RotatedFile(path)
+    last = opened.lines(None if tail is None else _start_of_tail, tail or 0)
+    return _followed(opened, last, has_ended, stop)
+
+
+def _followed(
+    opened: RotatedFile, last: Iterator[bytes], has_ended: Callable[[], bool], stop: Callable[[], bool]
+) -> Iterator[LogLine]:
+    with opened as file:
+        yield from _parsed(last)
         yield from _parsed(file.follow(has_ended, stop))
 
 

@@ -98,13 +98,12 @@ class Looking(Restraining):
     def logs(
         self, ref: GuestRef, *, follow: bool = False, tail: int | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[LogLine]:
-        """Yield its log."""
+        """Yield its log; what is written after the call is followed, whenever one begins to read."""
         self._store.record(ref.id)
         path = self._store.folder(ref.id) / LOG
         if follow:
-            yield from log.follow(path, lambda: not self._store.is_supervised(ref.id), stop, tail=tail)
-        elif path.exists():
-            yield from log.read(path, tail=tail)
+            return log.follow(path, lambda: not self._store.is_supervised(ref.id), stop, tail=tail)
+        return log.read(path, tail=tail) if path.exists() else iter(())
 
     def stream(self, ref: GuestRef, *, stop: Callable[[], bool] = lambda: False) -> Iterator[LogLine]:
         """Yield its log as it grows; the program waits for who reads it."""

@@ -90,17 +90,15 @@ class RotatedFile:
         """Yield the whole lines there are, without newline, oldest first.
 
         With tail only the last: it is asked of each file, newest first, with how many are still wanted, and
-        returns the offset where they begin and how many they are.
+        returns the offset where they begin and how many they are; at the time of the call.
         """
-        for block in self.blocks(tail, most):
-            yield from block
+        return (line for block in self.blocks(tail, most) for line in block)
 
     def blocks(
         self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None = None, most: int = 0
     ) -> Iterator[list[bytes]]:
         """Yield the same, as many lines at once as come at once."""
-        for file, offset in self._places(tail, most):
-            yield from whole_blocks(file, offset)
+        return (block for file, offset in self._places(tail, most) for block in whole_blocks(file, offset))
 
     def _places(self, tail: Callable[[BinaryIO, int], tuple[int, int]] | None, most: int) -> list[Place]:
         if tail is None:

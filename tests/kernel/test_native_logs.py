@@ -77,6 +77,16 @@ def test_following_misses_nothing_however_often_the_log_is_put_aside(tmp_path: P
     assert (tmp_path / "log.5").exists()
 
 
+def test_what_is_written_after_one_asked_to_follow_is_read_however_late_one_begins(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path / "log", LogLimits(max_bytes=300, max_files=3))
+    writer.write("stdout", b"before\n")
+    lines = log.follow(tmp_path / "log", lambda: True, lambda: False, tail=0)
+    for number in range(3):
+        writer.write("stdout", b"after %d\n" % number)
+    writer.close()
+    assert [line.data for line in lines] == [b"after 0\n", b"after 1\n", b"after 2\n"]
+
+
 @pytest.mark.parametrize("files", [1, 2, 4])
 def test_nothing_is_put_away_before_who_waits_for_all_of_it_has_read_it(tmp_path: Path, files: int) -> None:
     path, ended = tmp_path / "log", threading.Event()
