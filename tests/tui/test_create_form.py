@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.tui.screens.create import CreateScreen
+from app.tui.screens.image_facts import ImageFacts
 from backends.model import GuestState
 from backends.simulated.backend import SimulatedBackend
 from tests.tui.conftest import Open
@@ -90,7 +91,8 @@ async def test_what_is_typed_while_the_image_is_asked_is_kept(open_screen: Open)
     async with open_screen(size=SMALL) as driver:
         screen = await open_form(driver)
         screen.row("name").input.insert_text_at_cursor("shop")
-        screen._take_facts("postgres", {"Env": ["A=1"]}, [], [])  # the answer comes before the letters are heard of
+        # The answer comes before the letters are heard of.
+        screen._take_facts("postgres", ImageFacts({"Env": ["A=1"]}, [], []))
         await driver.see("--name shop")
         assert screen.row("name").input.value == "shop"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -18,7 +18,7 @@ from app.tui.asker import Answer
 from app.tui.messages import Batch
 from app.tui.roster import Roster
 from app.tui.screens.base import BaseScreen
-from backends.assets import ImageKeeping, Images, Networks
+from app.tui.screens.image_facts import ImageFacts, image_facts
 from backends.base import Backend
 from backends.capabilities import Creating
 from backends.container import ContainerSpec
@@ -41,9 +41,6 @@ _MOVES = {"down": 1, "enter": 1, "tab": 1, "up": -1, "shift+tab": -1}
 """Keys that go from field to field, and which way."""
 
 BUTTONS = ("Create and start", "Create", "Start anew", "Back")
-
-Facts = tuple[Mapping[str, Any] | None, list[str], list[str]]
-"""The image's configuration, the names of images, the names of networks."""
 
 
 class CreateScreen(BaseScreen):
@@ -201,29 +198,18 @@ class CreateScreen(BaseScreen):
             return
         self._asked_image = image
 
-        def question() -> Facts:
-            config: Mapping[str, Any] | None = None
-            names = [each.name for each in backend.images()] if isinstance(backend, Images) else []
-            networks = [each.name for each in backend.networks()] if isinstance(backend, Networks) else []
-            if image and isinstance(backend, ImageKeeping):
-                try:
-                    config = dict(backend.image_inspect(image).get("config") or {})
-                except InnkeeperError:
-                    config = None  # it may be pulled yet
-            return config, names, networks
-
-        def reply(answer: Answer[Facts]) -> None:
+        def reply(answer: Answer[ImageFacts]) -> None:
             if self.is_up and answer.error is None:
-                self._take_facts(image, *answer.value)
+                self._take_facts(image, answer.value)
 
-        self.innkeeper.asker.ask(f"form {backend.name}", "facts", question, reply)
+        self.innkeeper.asker.ask(f"form {backend.name}", "facts", lambda: image_facts(backend, image), reply)
 
-    def _take_facts(self, image: str, config: Mapping[str, Any] | None, names: list[str], networks: list[str]) -> None:
-        self.row("image").suggest(names)
-        self.row("network").suggest(networks)
-        if config is None or image != self.draft.text("image").strip():
+    def _take_facts(self, image: str, facts: ImageFacts) -> None:
+        self.row("image").suggest(facts.images)
+        self.row("network").suggest(facts.networks)
+        if facts.config is None or image != self.draft.text("image").strip():
             return
-        defaults, before = ImageDefaults.of(config), self.draft
+        defaults, before = ImageDefaults.of(facts.config), self.draft
         self.draft = before.filled(defaults)
         if defaults.command:
             self.row("command").hint(f"the image's own: {clean(defaults.command)}")
